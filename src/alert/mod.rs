@@ -1,0 +1,63 @@
+//! Alert policies and their state machine, one state per customer and policy.
+//!
+//! Knows scores as plain numbers; no model, log or clock.
+
+mod policy;
+
+pub use policy::{AlertKind, AlertStates, Observation, Policies, Policy, PolicyConfig, Transition};
+
+use serde::Serialize;
+
+use crate::interaction::Timestamp;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Warning,
+    Critical,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    Raised,
+    Escalated,
+    Resolved,
+}
+
+/// One transition of one episode, as published. (`id`, `state`) is unique.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alert {
+    /// 32 hex digits: hash of customer, policy and the interaction that raised the episode.
+    pub id: Box<str>,
+    pub customer_id: Box<str>,
+    /// The interaction of this transition.
+    pub interaction_id: Box<str>,
+    pub policy: Box<str>,
+    pub kind: AlertKind,
+    pub severity: Severity,
+    pub state: AlertState,
+    /// Event time.
+    pub at: Timestamp,
+    pub value: f32,
+    pub baseline: f32,
+    pub reasons: Vec<Reason>,
+    /// Other kinds that this interaction would have raised.
+    pub also: Vec<AlertKind>,
+    /// Most likely need, where the model has such a head.
+    pub suggestion: Option<std::sync::Arc<str>>,
+}
+
+/// An interaction that weighed on the value: how much lower the value is for its being there.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reason {
+    pub interaction_id: Box<str>,
+    pub weight: f32,
+    pub words: Vec<WordWeight>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WordWeight {
+    pub word: Box<str>,
+    pub weight: f32,
+}

@@ -1,0 +1,76 @@
+//! Arguments, logging and dispatch; one file per command.
+
+use std::process::ExitCode;
+
+mod check;
+mod demo;
+mod evaluate;
+mod import;
+mod score;
+mod serve;
+mod tail;
+mod topics;
+mod train;
+
+use clap::{Parser, Subcommand};
+
+/// Tells a company, while it still matters, which customer is becoming unhappy and why.
+#[derive(Debug, Parser)]
+#[command(name = "rapport", version, propagate_version = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Serve(serve::Args),
+    Score(score::Args),
+    Import(import::Args),
+    Train(train::Args),
+    Evaluate(evaluate::Args),
+    Topics(topics::Args),
+    Check(check::Args),
+    Tail(tail::Args),
+}
+
+/// Wrong usage or configuration: exit code 2 instead of 1. Wrap with `.context(...)` as usual; the code survives.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Shorthand for an [`UsageError`] as `anyhow::Error`.
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    UsageError(message.into()).into()
+}
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("RAPPORT_LOG").unwrap_or_else(|_| "info".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    // A closed pipe (`rapport … | head`) is an ordinary end of output, not a failure.
+    let result = match Args::parse().command {
+        Command::Demo(a) => demo::run(a),
+        Command::Serve(a) => serve::run(a),
+        Command::Score(a) => score::run(a),
+        Command::Import(a) => import::run(a),
+        Command::Train(a) => train::run(a),
+        Command::Evaluate(a) => evaluate::run(a),
+        Command::Topics(a) => topics::run(a),
+        Command::Check(a) => check::run(a),
+        Command::Tail(a) => tail::run(a),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("rapport: {e:#}");
+            if e.downcast_ref::<UsageError>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! `rapport tail`
+
+/// Follows an output.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub fn run(_args: Args) -> anyhow::Result<()> {
+    anyhow::bail!("not written yet")
+}

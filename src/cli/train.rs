@@ -1,0 +1,9 @@
+//! `rapport train`
+
+/// Trains a model bundle.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub fn run(_args: Args) -> anyhow::Result<()> {
+    anyhow::bail!("not written yet")
+}

@@ -1,0 +1,1 @@
+//! `rapport.toml`, then `RAPPORT_…` environment, then flags.

@@ -1,0 +1,1 @@
+//! Turns public data sets and plain CSV into interactions and labels.

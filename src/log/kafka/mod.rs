@@ -1,0 +1,1 @@
+//! Apache Kafka: scores, alerts, dead letters, state changelog and offsets commit in one transaction.

@@ -1,0 +1,128 @@
+//! The log: where interactions come from and where effects go. Two backends, [`kafka`] and [`embedded`].
+//!
+//! A worker owns one [`Log`]. Its life: `poll` → decode, load states, apply → `commit`, in one thread. No transaction is open and no
+//! record is in flight while `poll` runs, so a rebalance (which happens inside `poll` alone) needs no draining.
+
+pub mod embedded;
+pub mod kafka;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::interaction::Timestamp;
+
+pub type Partition = i32;
+
+/// One input record as the log holds it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub partition: Partition,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    /// When the log took it (Kafka's record timestamp, whichever kind the topic has).
+    pub logged_at: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+pub enum Polled {
+    /// Nothing came within the timeout.
+    Idle,
+    /// At least one record, per partition in offset order.
+    Records(Vec<Record>),
+    /// The set of partitions that this worker owns is now this one (restored and ready); forget every cached state.
+    Assigned(Vec<Partition>),
+}
+
+/// A score, alert or dead letter on its way out. `key` null only for a dead letter whose input had none.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Partition of the input record that caused it.
+    pub partition: Partition,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// The new stored state of a customer; `None` erases it.
+#[derive(Debug, Clone)]
+pub struct StateChange {
+    pub partition: Partition,
+    pub customer_id: Box<str>,
+    pub state: Option<Vec<u8>>,
+}
+
+/// Everything that becomes visible at once, or not at all.
+#[derive(Debug, Default)]
+pub struct Commit {
+    pub scores: Vec<Output>,
+    pub alerts: Vec<Output>,
+    pub dead_letters: Vec<Output>,
+    pub states: Vec<StateChange>,
+    /// Next offset to read by partition.
+    pub offsets: BTreeMap<Partition, i64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Nothing changed; the same call may be made again after a pause.
+    #[error("{0}")]
+    Retriable(String),
+    /// Nothing of the commit is visible and the log has rewound to the last commit: forget every cached state and poll again.
+    #[error("{0}")]
+    Abortable(String),
+    /// This worker cannot go on. The message says what to do.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// What a worker needs of a log.
+pub trait Log {
+    /// Waits up to `timeout` for up to `max` records.
+    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Polled, LogError>;
+
+    /// The stored state of a customer as of the last commit.
+    fn load(&mut self, partition: Partition, customer_id: &str) -> Result<Option<Vec<u8>>, LogError>;
+
+    /// Makes a commit visible, atomically and durably.
+    fn commit(&mut self, commit: Commit) -> Result<(), LogError>;
+
+    /// Records behind the end of each owned partition, for the lag metric.
+    fn lag(&mut self) -> Vec<(Partition, i64)>;
+
+    /// Leaves the group or closes the store; everything committed stays.
+    fn close(&mut self) -> Result<(), LogError>;
+}
+
+/// Names of the output streams, for reading them back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    Scores,
+    Alerts,
+    DeadLetters,
+}
+
+/// An output record as read back. `offset` rises within its stream (embedded) or partition (Kafka).
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    pub partition: Partition,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: Vec<(String, String)>,
+}
+
+/// What the HTTP side needs of a log; shared by all its handlers.
+pub trait Gateway: Send + Sync {
+    /// Durably appends validated interactions (key, original bytes) to the input; returns once they survive kill −9.
+    fn append(&self, records: Vec<(Box<str>, Vec<u8>)>) -> Result<(), LogError>;
+
+    /// Up to `max` outputs from `from` on (embedded: a global offset of that stream). `Err` where this backend keeps no readable outputs.
+    fn read(&self, stream: Stream, from: i64, max: usize) -> Result<Vec<Delivered>, LogError>;
+
+    /// Offset after the newest output of that stream.
+    fn end(&self, stream: Stream) -> Result<i64, LogError>;
+
+    /// Stored state of a customer, if this process owns it.
+    fn state(&self, customer_id: &str) -> Result<Option<Vec<u8>>, LogError>;
+}

@@ -1,0 +1,1 @@
+//! Every metric, one function per observation.

@@ -1,0 +1,1 @@
+//! The worker loop: poll, decode, load states, apply, commit.
