@@ -8,7 +8,7 @@ pub use policy::{AlertKind, AlertStates, Observation, Policies, Policy, PolicyCo
 
 use serde::Serialize;
 
-use crate::interaction::Timestamp;
+use crate::interaction::{Name, Timestamp};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,7 +45,7 @@ pub struct Alert {
     /// Other kinds that this interaction would have raised.
     pub also: Vec<AlertKind>,
     /// Most likely need, where the model has such a head.
-    pub suggestion: Option<std::sync::Arc<str>>,
+    pub suggestion: Option<Name>,
 }
 
 /// An interaction that weighed on the value: how much lower the value is for its being there.

@@ -1,19 +1,41 @@
 //! The pure core: a batch of interactions and the states of their customers in, effects out.
 //!
-//! Knows no log, clock, disk or thread; time comes in as data.
+//! Knows no log, clock, disk or thread; time comes in as data. The same core serves `serve`, `score`, `evaluate` and training.
 
+mod apply;
+mod heads;
+mod reasons;
+mod replay;
 mod score;
 
-pub use score::{ClassProbability, Satisfaction, Score};
+pub use apply::{Engine, Phase};
+pub use score::{ClassProbability, ClassScore, Satisfaction, Score};
 
 use std::collections::HashMap;
 
 use crate::alert::Alert;
 use crate::customer::CustomerState;
-use crate::interaction::{Interaction, Reject};
+use crate::interaction::{Reject, Timestamp};
 
 /// States by customer id. The caller loads the stored state of every customer of a batch before [`Engine::apply`].
 pub type States = HashMap<Box<str>, CustomerState>;
+
+/// What of the configuration changes scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Interactions kept per customer.
+    pub window: usize,
+    /// Ids kept per customer.
+    pub dedupe: usize,
+    /// Microseconds that an interaction may be behind its customer's newest.
+    pub allowed_lateness: i64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { window: 32, dedupe: 64, allowed_lateness: 7 * Timestamp::MICROS_PER_DAY }
+    }
+}
 
 /// What became of one interaction of the batch.
 #[derive(Debug)]
@@ -36,5 +58,7 @@ pub struct Effects {
     pub changed: Vec<Box<str>>,
 }
 
-#[allow(dead_code)]
-type Batch = Vec<Interaction>;
+/// The model's graphs did not run; the states of the batch are unusable. Does not happen with a bundle that was loaded and checked.
+#[derive(Debug, thiserror::Error)]
+#[error("the model failed: {0}")]
+pub struct EngineError(pub String);

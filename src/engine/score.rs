@@ -1,8 +1,10 @@
 //! The score: what is published for every accepted interaction.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use crate::interaction::Timestamp;
+use crate::interaction::{Name, Timestamp};
 
 /// One output record. Keys and meanings are the public contract; numbers are `f32`, printed in the shortest form that reads back to the same bits.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -11,30 +13,36 @@ pub struct Score {
     pub interaction_id: Option<Box<str>>,
     pub occurred_at: Timestamp,
     pub scored_at: Timestamp,
-    pub model: std::sync::Arc<str>,
+    pub model: Name,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub satisfaction: Option<Satisfaction>,
-    /// Class tasks by name, `intent` among them: top 5 in falling order.
+    /// One key per class task, and `<task>_unknown` where none of its labels fits.
     #[serde(flatten)]
-    pub classes: ClassTasks,
+    pub classes: BTreeMap<Name, ClassScore>,
 }
-
-/// Serialised as one key per task.
-pub type ClassTasks = std::collections::BTreeMap<std::sync::Arc<str>, Vec<ClassProbability>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Satisfaction {
     /// Expected rating, 1–5.
     pub value: f32,
+    /// Calibrated probabilities of a rating below, at and above 3.
     pub dissatisfied: f32,
     pub neutral: f32,
     pub satisfied: f32,
-    /// The customer's usual level, from earlier values.
+    /// The customer's own usual level, from earlier values.
     pub baseline: f32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ClassScore {
+    /// Top 5, most probable first.
+    Top(Vec<ClassProbability>),
+    Unknown(bool),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassProbability {
-    pub label: std::sync::Arc<str>,
+    pub label: Name,
     pub probability: f32,
 }

@@ -4,10 +4,12 @@
 
 mod decode;
 mod label;
+mod name;
 mod time;
 
 pub use decode::{DecodeOptions, Decoded, decode};
 pub use label::{Label, LabelValue};
+pub use name::Name;
 pub use time::Timestamp;
 
 use std::collections::BTreeMap;

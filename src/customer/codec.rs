@@ -1,0 +1,327 @@
+//! The stored form of [`CustomerState`]: compact, versioned, little-endian; variable-length integers as in LEB128.
+//!
+//! Layout: format byte, fields in the order of the struct, an xxh3 check of 4 bytes at the end. Names and numbers that are absent cost a bit each.
+
+use std::collections::VecDeque;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Baseline, Counters, CustomerState, Item, ModelState, RecentText, distinct};
+use crate::alert::AlertStates;
+use crate::interaction::{Actor, Timestamp};
+
+/// Version of the stored form (and of the word splitter and hash that it depends on).
+pub const FORMAT: u8 = 1;
+
+/// Bytes that are no stored state of this version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CorruptState {
+    #[error("the stored state has format {0}, this version reads format {FORMAT}: run the version that wrote it, or erase the customer")]
+    Format(u8),
+    #[error("the stored state is damaged (its check does not match): erase the customer or restore the state topic")]
+    Damaged,
+}
+
+impl CustomerState {
+    /// Appends the stored form to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.push(FORMAT);
+        put_time(out, self.newest);
+        put_len(out, self.seen.len());
+        for id in &self.seen {
+            out.extend_from_slice(&id.to_le_bytes());
+        }
+        put_len(out, self.window.len());
+        let mut last = self.newest;
+        for item in &self.window {
+            put_item(out, item, last);
+            last = item.occurred_at;
+        }
+        put_counters(out, &self.before);
+        put_counters(out, &self.now);
+        put_len(out, self.texts.len());
+        for text in &self.texts {
+            put_str(out, &text.interaction_id);
+            put_str(out, &text.words);
+        }
+        self.alerts.encode(out);
+        out.push(self.model.is_some() as u8);
+        if let Some(m) = &self.model {
+            out.extend_from_slice(&m.version.to_le_bytes());
+            put_len(out, m.vector.len());
+            for x in &m.vector {
+                put_f32(out, *x);
+            }
+            put_f32(out, m.baseline.sum);
+            put_f32(out, m.baseline.weight);
+            put_int(out, m.baseline.count as u64);
+        }
+        let check = xxh3_64(&out[start..]) as u32;
+        out.extend_from_slice(&check.to_le_bytes());
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`CorruptState`] where the bytes are anything else; never a panic.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CorruptState> {
+        let (&format, _) = bytes.split_first().ok_or(CorruptState::Damaged)?;
+        if format != FORMAT {
+            return Err(CorruptState::Format(format));
+        }
+        let (body, check) = bytes.split_last_chunk::<4>().ok_or(CorruptState::Damaged)?;
+        if (xxh3_64(body) as u32).to_le_bytes() != *check {
+            return Err(CorruptState::Damaged);
+        }
+        let mut input = body.get(1..).ok_or(CorruptState::Damaged)?;
+        let state = read(&mut input).ok_or(CorruptState::Damaged)?;
+        if input.is_empty() { Ok(state) } else { Err(CorruptState::Damaged) }
+    }
+}
+
+fn read(input: &mut &[u8]) -> Option<CustomerState> {
+    let newest = get_time(input)?;
+    let seen = get_list(input, |i| Some(u64::from_le_bytes(take(i)?)))?;
+    let mut last = newest;
+    let window = get_list(input, |i| {
+        let item = get_item(i, last)?;
+        last = item.occurred_at;
+        Some(item)
+    })?;
+    let before = get_counters(input)?;
+    let now = get_counters(input)?;
+    let texts = get_list(input, |i| Some(RecentText { interaction_id: get_str(i)?, words: get_str(i)? }))?;
+    let alerts = AlertStates::decode(input)?;
+    let model = match take::<1>(input)?[0] {
+        0 => None,
+        1 => Some(ModelState {
+            version: u64::from_le_bytes(take(input)?),
+            vector: Vec::from(get_list(input, get_f32)?).into(),
+            baseline: Baseline { sum: get_f32(input)?, weight: get_f32(input)?, count: get_int(input)?.try_into().ok()? },
+        }),
+        _ => return None,
+    };
+    Some(CustomerState { newest, seen, window, before, now, texts, alerts, model })
+}
+
+// One bit per optional part of an item.
+const CHANNEL: u64 = 1;
+const LANGUAGE: u64 = 2;
+const CATEGORY: u64 = 4;
+const ITEM: u64 = 8;
+const CONVERSATION: u64 = 16;
+const AMOUNT: u64 = 32;
+const QUANTITY: u64 = 64;
+const RATING: u64 = 128;
+const TEXT: u64 = 256;
+
+fn put_item(out: &mut Vec<u8>, item: &Item, last: Timestamp) {
+    let names = [item.channel, item.language, item.category, item.item, item.conversation];
+    let numbers = [item.amount, item.quantity, item.rating];
+    let mut parts = 0;
+    for (i, name) in names.iter().enumerate() {
+        parts |= ((*name != 0) as u64) << i;
+    }
+    for (i, number) in numbers.iter().enumerate() {
+        parts |= (!number.is_nan() as u64) << (i + 5);
+    }
+    if item.length > 0 {
+        parts |= TEXT;
+    }
+    put_int(out, parts);
+    out.push(item.actor as u8);
+    put_str(out, &item.id);
+    put_int(out, zigzag(item.occurred_at.0 - last.0));
+    out.extend_from_slice(&item.kind.to_le_bytes());
+    for name in names.into_iter().filter(|n| *n != 0) {
+        out.extend_from_slice(&name.to_le_bytes());
+    }
+    for number in numbers.into_iter().filter(|n| !n.is_nan()) {
+        put_f32(out, number);
+    }
+    if item.length > 0 {
+        put_int(out, item.length as u64);
+        out.push(item.marks);
+        put_len(out, item.tokens.len());
+        for token in &item.tokens {
+            out.extend_from_slice(&token.to_le_bytes());
+        }
+    }
+}
+
+fn get_item(input: &mut &[u8], last: Timestamp) -> Option<Item> {
+    let parts = get_int(input)?;
+    let actor = match take::<1>(input)?[0] {
+        0 => Actor::Customer,
+        1 => Actor::Agent,
+        2 => Actor::System,
+        _ => return None,
+    };
+    let id = get_str(input)?;
+    let occurred_at = Timestamp(last.0.checked_add(unzigzag(get_int(input)?))?);
+    let word = |input: &mut &[u8]| Some(u32::from_le_bytes(take(input)?));
+    let kind = word(input)?;
+    let mut name = |bit| if parts & bit != 0 { word(input) } else { Some(0) };
+    let (channel, language, category, item, conversation) =
+        (name(CHANNEL)?, name(LANGUAGE)?, name(CATEGORY)?, name(ITEM)?, name(CONVERSATION)?);
+    let mut number = |bit| if parts & bit != 0 { get_f32(input) } else { Some(f32::NAN) };
+    let (amount, quantity, rating) = (number(AMOUNT)?, number(QUANTITY)?, number(RATING)?);
+    let (mut length, mut marks, mut tokens) = (0, 0, Box::default());
+    if parts & TEXT != 0 {
+        length = get_int(input)?.try_into().ok()?;
+        marks = take::<1>(input)?[0];
+        tokens = Vec::from(get_list(input, word)?).into_boxed_slice();
+    }
+    let distinct = distinct(&tokens);
+    Some(Item {
+        id,
+        occurred_at,
+        actor,
+        kind,
+        channel,
+        language,
+        category,
+        item,
+        conversation,
+        amount,
+        quantity,
+        rating,
+        tokens,
+        length,
+        distinct,
+        marks,
+    })
+}
+
+fn put_counters(out: &mut Vec<u8>, c: &Counters) {
+    for time in [c.first, c.last, c.last_by_customer, c.first_purchase, c.last_purchase] {
+        put_time(out, time);
+    }
+    for n in [c.interactions, c.customer_interactions, c.turns, c.customer_turns, c.purchases, c.returns, c.gaps, c.ratings] {
+        put_int(out, n as u64);
+    }
+    out.extend_from_slice(&c.conversation.to_le_bytes());
+    if c.purchases > 0 {
+        for x in [c.gap_days, c.gap_days_squared, c.last_gap_days, c.amount, c.quantity, c.first_amount, c.last_amount] {
+            put_f32(out, x);
+        }
+    }
+    if c.ratings > 0 {
+        put_f32(out, c.rating_sum);
+        put_f32(out, c.last_rating);
+    }
+}
+
+fn get_counters(input: &mut &[u8]) -> Option<Counters> {
+    let mut c = Counters::default();
+    for time in [&mut c.first, &mut c.last, &mut c.last_by_customer, &mut c.first_purchase, &mut c.last_purchase] {
+        *time = get_time(input)?;
+    }
+    for n in [
+        &mut c.interactions,
+        &mut c.customer_interactions,
+        &mut c.turns,
+        &mut c.customer_turns,
+        &mut c.purchases,
+        &mut c.returns,
+        &mut c.gaps,
+        &mut c.ratings,
+    ] {
+        *n = get_int(input)?.try_into().ok()?;
+    }
+    c.conversation = u32::from_le_bytes(take(input)?);
+    if c.purchases > 0 {
+        for x in [
+            &mut c.gap_days,
+            &mut c.gap_days_squared,
+            &mut c.last_gap_days,
+            &mut c.amount,
+            &mut c.quantity,
+            &mut c.first_amount,
+            &mut c.last_amount,
+        ] {
+            *x = get_f32(input)?;
+        }
+    }
+    if c.ratings > 0 {
+        c.rating_sum = get_f32(input)?;
+        c.last_rating = get_f32(input)?;
+    }
+    Some(c)
+}
+
+fn put_int(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn get_int(input: &mut &[u8]) -> Option<u64> {
+    let mut n = 0u64;
+    for shift in (0..64).step_by(7) {
+        let [byte] = take::<1>(input)?;
+        n |= ((byte & 0x7f) as u64) << shift;
+        if byte & 0x80 == 0 {
+            return Some(n);
+        }
+    }
+    None
+}
+
+fn zigzag(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)) as u64
+}
+
+fn unzigzag(n: u64) -> i64 {
+    (n >> 1) as i64 ^ -((n & 1) as i64)
+}
+
+fn put_time(out: &mut Vec<u8>, time: Timestamp) {
+    put_int(out, zigzag(time.0));
+}
+
+fn get_time(input: &mut &[u8]) -> Option<Timestamp> {
+    Some(Timestamp(unzigzag(get_int(input)?)))
+}
+
+fn put_len(out: &mut Vec<u8>, n: usize) {
+    put_int(out, n as u64);
+}
+
+fn put_f32(out: &mut Vec<u8>, x: f32) {
+    out.extend_from_slice(&x.to_le_bytes());
+}
+
+fn get_f32(input: &mut &[u8]) -> Option<f32> {
+    Some(f32::from_le_bytes(take(input)?))
+}
+
+fn put_str(out: &mut Vec<u8>, s: &str) {
+    put_len(out, s.len());
+    out.extend_from_slice(s.as_bytes());
+}
+
+fn get_str(input: &mut &[u8]) -> Option<Box<str>> {
+    let n: usize = get_int(input)?.try_into().ok()?;
+    let (head, tail) = input.split_at_checked(n)?;
+    *input = tail;
+    std::str::from_utf8(head).ok().map(Box::from)
+}
+
+fn get_list<T>(input: &mut &[u8], mut one: impl FnMut(&mut &[u8]) -> Option<T>) -> Option<VecDeque<T>> {
+    let n: usize = get_int(input)?.try_into().ok()?;
+    // Every element takes at least a byte: a damaged length cannot ask for more memory than that.
+    if n > input.len() {
+        return None;
+    }
+    (0..n).map(|_| one(input)).collect()
+}
+
+fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = input.split_first_chunk::<N>()?;
+    *input = tail;
+    Some(*head)
+}

@@ -1,0 +1,341 @@
+//! [`Engine::apply`]: the batch in waves of at most one interaction per customer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::replay::{rebuild, row};
+use super::{Effects, EngineConfig, EngineError, Outcome, Score, States, heads, reasons};
+use crate::alert::{Alert, AlertState, Observation, Policies, Transition};
+use crate::customer::words::Splitter;
+use crate::customer::{CustomerState, Item};
+use crate::engine::score::ClassScore;
+use crate::features::Overlap;
+use crate::interaction::{Interaction, Name, Reject, RejectClass, Timestamp};
+use crate::model::{Model, Runner, Step, TextInput};
+
+/// Where a batch stands; the caller may measure time between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Every text has its vector.
+    Encoded,
+    /// Every sequence has advanced.
+    Stepped,
+}
+
+/// One thread's engine: a model, policies and reused buffers. Holds nothing of any customer.
+pub struct Engine {
+    runner: Runner,
+    policies: Arc<Policies>,
+    config: EngineConfig,
+    /// Vector of the empty text.
+    empty: Vec<f32>,
+    splitter: Splitter,
+    overlap: Overlap,
+    input: TextInput,
+    vectors: Vec<f32>,
+    features: Vec<f32>,
+    next: Vec<f32>,
+}
+
+/// An accepted interaction on its way through the batch. Its text vector is row `n` of `vectors`, `n` its place among the accepted ones.
+struct Accepted {
+    index: usize,
+    item: Item,
+    words: Option<Box<str>>,
+}
+
+/// What the heads said of one row.
+#[derive(Default)]
+struct Row {
+    satisfaction: Option<super::Satisfaction>,
+    classes: BTreeMap<Name, ClassScore>,
+}
+
+impl Engine {
+    /// # Errors
+    /// The model's graphs do not run; does not happen with a loaded bundle.
+    pub fn new(model: Arc<Model>, policies: Arc<Policies>, config: EngineConfig) -> Result<Self, EngineError> {
+        let mut runner = Runner::new(model.clone()).map_err(EngineError)?;
+        let mut empty = vec![0.0; model.manifest.vector];
+        runner.encode(&TextInput::default(), &mut empty).map_err(EngineError)?;
+        Ok(Self {
+            runner,
+            policies,
+            config,
+            empty,
+            splitter: Splitter::default(),
+            overlap: Overlap::default(),
+            input: TextInput::default(),
+            vectors: Vec::new(),
+            features: Vec::new(),
+            next: Vec::new(),
+        })
+    }
+
+    pub fn model(&self) -> &Arc<Model> {
+        self.runner.model()
+    }
+
+    /// Applies a batch: scores every accepted interaction once and advances its customer's state. `now` is the wall clock, for `scored_at` alone.
+    ///
+    /// The result for one interaction depends on its customer's earlier interactions alone, to the last bit: not on the batch.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn apply(&mut self, batch: &[Interaction], states: &mut States, now: Timestamp) -> Result<Effects, EngineError> {
+        self.apply_observed(batch, states, now, |_| {})
+    }
+
+    /// As [`Self::apply`], telling the caller where it stands.
+    pub fn apply_observed(
+        &mut self,
+        batch: &[Interaction],
+        states: &mut States,
+        now: Timestamp,
+        mut reached: impl FnMut(Phase),
+    ) -> Result<Effects, EngineError> {
+        let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());
+        let mut accepted = Vec::with_capacity(batch.len());
+        let mut waves: Vec<Vec<usize>> = Vec::new();
+        let mut turns: HashMap<&str, usize> = HashMap::new();
+        for (index, interaction) in batch.iter().enumerate() {
+            let refused = self.admit(interaction, states);
+            if refused.is_none() {
+                let wave = turns.entry(&interaction.customer_id).or_insert(0);
+                if *wave == waves.len() {
+                    waves.push(Vec::new());
+                }
+                waves[*wave].push(accepted.len());
+                *wave += 1;
+                accepted.push(self.prepare(index, interaction));
+            }
+            outcomes.push(refused);
+        }
+        self.encode(&accepted).map_err(EngineError)?;
+        reached(Phase::Encoded);
+        let mut alerts = Vec::new();
+        let mut accepted: Vec<Option<Accepted>> = accepted.into_iter().map(Some).collect();
+        for wave in &waves {
+            self.wave(batch, wave, &mut accepted, states, now, &mut outcomes, &mut alerts).map_err(EngineError)?;
+        }
+        reached(Phase::Stepped);
+        alerts.sort_by_key(|(index, _)| *index);
+        let mut changed: Vec<Box<str>> = turns.into_keys().map(Box::from).collect();
+        changed.sort_unstable();
+        Ok(Effects { outcomes: outcomes.into_iter().flatten().collect(), alerts, changed })
+    }
+
+    /// Duplicate and late checks. `None`: accepted, and the customer's state knows its id and time.
+    fn admit(&self, interaction: &Interaction, states: &mut States) -> Option<Outcome> {
+        let id = xxh3_64(interaction.id.as_bytes());
+        if let Some(state) = states.get(&interaction.customer_id) {
+            if state.has_seen(id) {
+                return Some(Outcome::Duplicate);
+            }
+            let behind = state.newest.0 - interaction.occurred_at.0;
+            if behind > self.config.allowed_lateness {
+                let message = format!(
+                    "occurred_at {} is {:.1} days behind the customer's newest interaction ({}), allowed are {:.1}",
+                    interaction.occurred_at,
+                    behind as f64 / Timestamp::MICROS_PER_DAY as f64,
+                    state.newest,
+                    self.config.allowed_lateness as f64 / Timestamp::MICROS_PER_DAY as f64,
+                );
+                return Some(Outcome::Rejected(Reject::new(RejectClass::Late, message)));
+            }
+        }
+        if !states.contains_key(&interaction.customer_id) {
+            states.insert(interaction.customer_id.clone(), CustomerState::default());
+        }
+        if let Some(state) = states.get_mut(&interaction.customer_id) {
+            state.saw(id, self.config.dedupe);
+            state.newest = state.newest.max(interaction.occurred_at);
+        }
+        None
+    }
+
+    fn prepare(&mut self, index: usize, interaction: &Interaction) -> Accepted {
+        if let Some(text) = &interaction.text {
+            self.splitter.split(text);
+        }
+        let item = Item::new(interaction, &self.splitter);
+        let words = (item.moves_satisfaction() && !item.tokens.is_empty()).then(|| join_words(&self.splitter));
+        Accepted { index, item, words }
+    }
+
+    fn encode(&mut self, accepted: &[Accepted]) -> Result<(), String> {
+        let width = self.empty.len();
+        self.vectors.resize(accepted.len() * width, 0.0);
+        let model = self.runner.model().clone();
+        for (accepted, vector) in accepted.iter().zip(self.vectors.chunks_mut(width)) {
+            if accepted.item.tokens.is_empty() {
+                vector.copy_from_slice(&self.empty);
+            } else {
+                model.tokenizer.encode_into(&accepted.item.tokens, &mut self.input);
+                self.runner.encode(&self.input, vector)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn wave(
+        &mut self,
+        batch: &[Interaction],
+        wave: &[usize],
+        accepted: &mut [Option<Accepted>],
+        states: &mut States,
+        now: Timestamp,
+        outcomes: &mut [Option<Outcome>],
+        alerts: &mut Vec<(usize, Alert)>,
+    ) -> Result<(), String> {
+        let model = self.runner.model().clone();
+        let (v, f, s) = (model.manifest.vector, model.manifest.features, model.manifest.state);
+        // Interactions of this wave, with the row of their text vector.
+        let rows: Vec<(usize, Accepted)> = wave.iter().filter_map(|&n| accepted[n].take().map(|a| (n, a))).collect();
+        self.features.resize(rows.len() * f, 0.0);
+        for ((_, a), out) in rows.iter().zip(self.features.chunks_mut(f)) {
+            let state = states.entry(batch[a.index].customer_id.clone()).or_default();
+            if state.model.as_ref().is_none_or(|m| m.version != model.version_hash || m.vector.len() != s) {
+                state.model = Some(rebuild(&mut self.runner, &mut self.overlap, state, &self.empty)?);
+            }
+            row(&model.layout, &state.window, state.window.len(), &state.now, &a.item, &mut self.overlap, out);
+        }
+        let zero = vec![0.0; s];
+        let steps: Vec<Step> = rows
+            .iter()
+            .zip(self.features.chunks(f))
+            .map(|((n, a), features)| Step {
+                text: &self.vectors[n * v..(n + 1) * v],
+                features,
+                state: states.get(&batch[a.index].customer_id).and_then(|st| st.model.as_ref()).map_or(&zero, |m| &m.vector),
+            })
+            .collect();
+        self.next.resize(rows.len() * s, 0.0);
+        let mut heads: Vec<Row> = Vec::new();
+        heads.resize_with(rows.len(), Row::default);
+        let next = &mut self.next;
+        self.runner.step(&steps, |n, name, values| match name {
+            "state_out" => next[n * s..(n + 1) * s].copy_from_slice(values),
+            "satisfaction" => {
+                heads[n].satisfaction = model.manifest.satisfaction.as_ref().map(|h| heads::satisfaction(h, values, 0.0));
+            }
+            _ => {
+                if let Some((task, head)) = model.class_task(name) {
+                    heads::classes(head, task, values, &mut heads[n].classes);
+                }
+            }
+        })?;
+        drop(steps);
+        for (n, ((_, a), row)) in rows.into_iter().zip(heads).enumerate() {
+            let interaction = &batch[a.index];
+            if let Some(state) = states.get_mut(&interaction.customer_id) {
+                if let Some(m) = &mut state.model {
+                    m.vector.copy_from_slice(&self.next[n * s..(n + 1) * s]);
+                }
+                let index = a.index;
+                let score = self.advance(interaction, a, row, state, now, &mut |alert| alerts.push((index, alert)))?;
+                outcomes[index] = Some(Outcome::Scored(score));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves baseline, window and alerts past one scored interaction.
+    fn advance(
+        &mut self,
+        interaction: &Interaction,
+        accepted: Accepted,
+        row: Row,
+        state: &mut CustomerState,
+        now: Timestamp,
+        raise: &mut dyn FnMut(Alert),
+    ) -> Result<Score, String> {
+        let model = self.runner.model().clone();
+        let moves = accepted.item.moves_satisfaction();
+        let mut satisfaction = row.satisfaction;
+        let mut earlier_values = 0;
+        if let (Some(s), Some(head), Some(m)) = (&mut satisfaction, &model.manifest.satisfaction, &mut state.model) {
+            s.baseline = m.baseline.level(head.mean);
+            earlier_values = m.baseline.count;
+            if moves {
+                m.baseline.add(s.value);
+            }
+        }
+        let rating = Some(accepted.item.rating).filter(|r| moves && !r.is_nan());
+        state.push(accepted.item, accepted.words, self.config.window);
+        let seen = satisfaction.filter(|_| moves);
+        let observation = Observation {
+            customer_id: &interaction.customer_id,
+            interaction_id: &interaction.id,
+            at: interaction.occurred_at,
+            satisfaction: seen.map(|s| s.value),
+            dissatisfied: seen.map(|s| s.dissatisfied),
+            baseline: satisfaction.map_or(0.0, |s| s.baseline),
+            earlier_values,
+            rating,
+        };
+        for transition in self.policies.observe(&mut state.alerts, observation) {
+            let alert = self.alert(interaction, state, &row.classes, transition)?;
+            raise(alert);
+        }
+        Ok(Score {
+            customer_id: interaction.customer_id.clone(),
+            interaction_id: Some(interaction.id.clone()),
+            occurred_at: interaction.occurred_at,
+            scored_at: now,
+            model: model.version.clone(),
+            satisfaction,
+            classes: row.classes,
+        })
+    }
+
+    fn alert(
+        &mut self,
+        interaction: &Interaction,
+        state: &CustomerState,
+        classes: &BTreeMap<Name, ClassScore>,
+        transition: Transition,
+    ) -> Result<Alert, String> {
+        let reasons = match transition.state {
+            AlertState::Resolved => Vec::new(),
+            _ => reasons::reasons(&mut self.runner, &mut self.overlap, state, &self.empty)?,
+        };
+        let suggestion = classes.iter().find(|(task, _)| task.as_str() == "intent").and_then(|(_, score)| match score {
+            ClassScore::Top(top) => top.first().map(|t| t.label.clone()),
+            ClassScore::Unknown(_) => None,
+        });
+        Ok(Alert {
+            id: transition.id,
+            customer_id: interaction.customer_id.clone(),
+            interaction_id: interaction.id.clone(),
+            policy: self.policies.all[transition.policy].name.clone(),
+            kind: transition.kind,
+            severity: transition.severity,
+            state: transition.state,
+            at: interaction.occurred_at,
+            value: transition.value,
+            baseline: transition.baseline,
+            reasons,
+            also: transition.also,
+            suggestion,
+        })
+    }
+}
+
+/// Longest word that is kept for reasons, in bytes.
+const MAX_WORD_BYTES: usize = 24;
+
+fn join_words(splitter: &Splitter) -> Box<str> {
+    let mut joined = String::new();
+    for (i, word) in splitter.words().enumerate() {
+        if i > 0 {
+            joined.push(' ');
+        }
+        let end = word.floor_char_boundary(MAX_WORD_BYTES);
+        joined.push_str(&word[..end]);
+    }
+    joined.into()
+}

@@ -1,0 +1,211 @@
+//! Loading a bundle: every hash, shape and golden output is checked before it serves.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::plan::{Plans, Runner, Step};
+use super::{FORMAT, Layout, Manifest, TextInput, Tokenizer, TokenizerFile};
+use crate::customer::words;
+use crate::interaction::Name;
+
+/// Why a bundle was refused. Each message says what is wrong with which file.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    #[error("no model bundle at {0}: there is no manifest.json in it (`rapport train --out DIR` makes a bundle)")]
+    Missing(PathBuf),
+    #[error("cannot read {0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    #[error("{0} is not what this version reads: {1}")]
+    Content(PathBuf, String),
+    #[error("{0} is damaged: its SHA-256 is {1}, the manifest says {2}")]
+    Hash(PathBuf, String, String),
+    #[error("the bundle does not compute what it did when it was made: {0}")]
+    Golden(String),
+}
+
+/// A loaded, checked bundle. Shared by all workers.
+pub struct Model {
+    pub manifest: Manifest,
+    pub tokenizer: Tokenizer,
+    pub layout: Layout,
+    /// The version as scores carry it.
+    pub version: Name,
+    /// xxh3-64 of the version, as customer states carry it.
+    pub version_hash: u64,
+    /// Class tasks in the order of the manifest.
+    pub classes: Vec<ClassTask>,
+    pub(super) plans: Plans,
+    dir: PathBuf,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("version", &self.version).field("dir", &self.dir).finish()
+    }
+}
+
+/// Names of a class task, shared with every score.
+#[derive(Debug, Clone)]
+pub struct ClassTask {
+    pub name: Name,
+    /// `<task>_unknown`
+    pub unknown: Name,
+    pub labels: Vec<Name>,
+}
+
+/// `golden.json`: one sequence of real steps, made by the trainer, with the outputs of its last step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Golden {
+    pub steps: Vec<GoldenStep>,
+    /// Logits by output name (`satisfaction`, class tasks), and `state_out`.
+    pub outputs: BTreeMap<String, Vec<f32>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenStep {
+    pub tokens: Vec<u32>,
+    pub bag: Vec<u32>,
+    pub features: Vec<f32>,
+}
+
+/// Largest difference from a golden output: another processor sums in another order.
+const GOLDEN_TOLERANCE: f32 = 1e-3;
+
+impl Model {
+    /// Loads and checks the bundle in `dir`.
+    ///
+    /// # Errors
+    /// [`BundleError`] says which file is wrong and how; never a panic, whatever the files hold.
+    pub fn load(dir: impl AsRef<Path>) -> Result<Arc<Self>, BundleError> {
+        let dir = dir.as_ref().to_path_buf();
+        let manifest: Manifest = {
+            let path = dir.join("manifest.json");
+            let bytes = fs::read(&path).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => BundleError::Missing(dir.clone()),
+                _ => BundleError::Read(path.clone(), e),
+            })?;
+            parse(&path, &bytes)?
+        };
+        let wrong = |file: &str, what: String| BundleError::Content(dir.join(file), what);
+        if manifest.format != FORMAT {
+            return Err(wrong("manifest.json", format!("format {} instead of {FORMAT}", manifest.format)));
+        }
+        if manifest.splitter != words::SPLITTER {
+            return Err(wrong("manifest.json", format!("word splitter {} instead of {}", manifest.splitter, words::SPLITTER)));
+        }
+        let mut files = BTreeMap::new();
+        for (name, hash) in &manifest.files {
+            let path = dir.join(name);
+            if name.split('/').any(|part| part == ".." || part.is_empty()) {
+                return Err(wrong("manifest.json", format!("file name {name:?} leaves the bundle")));
+            }
+            let bytes = fs::read(&path).map_err(|e| BundleError::Read(path.clone(), e))?;
+            let found = super::hex(&Sha256::digest(&bytes));
+            if found != *hash {
+                return Err(BundleError::Hash(path, found, hash.clone()));
+            }
+            files.insert(name.as_str(), bytes);
+        }
+        let file =
+            |name: &str| files.get(name).map(Vec::as_slice).ok_or_else(|| wrong("manifest.json", format!("{name} is not among its files")));
+        let words: TokenizerFile = parse(&dir.join("tokenizer.json"), file("tokenizer.json")?)?;
+        if words.bag_rows < 2 || words.splitter != words::SPLITTER {
+            return Err(wrong("tokenizer.json", format!("bag_rows {} or splitter {} out of range", words.bag_rows, words.splitter)));
+        }
+        let mut layout: Layout = parse(&dir.join("preprocessing.json"), file("preprocessing.json")?)?;
+        layout.prepare();
+        if !layout.fits() || layout.hash() != manifest.feature_hash || layout.width() != manifest.features {
+            return Err(wrong("preprocessing.json", "its feature columns are not those of this version: train the bundle anew".into()));
+        }
+        let golden: Golden = parse(&dir.join("golden.json"), file("golden.json")?)?;
+        let plans = Plans::build(&manifest, file("text_cnn.onnx")?, file("sequence.onnx")?).map_err(|(name, what)| wrong(name, what))?;
+        let classes = manifest
+            .classes
+            .iter()
+            .map(|(task, head)| ClassTask {
+                name: task.as_str().into(),
+                unknown: format!("{task}_unknown").as_str().into(),
+                labels: head.labels.iter().map(|l| l.as_str().into()).collect(),
+            })
+            .collect();
+        let model = Arc::new(Self {
+            tokenizer: Tokenizer::new(&words),
+            layout,
+            version: Name::from(manifest.version.as_str()),
+            version_hash: xxh3_64(manifest.version.as_bytes()),
+            classes,
+            plans,
+            manifest,
+            dir,
+        });
+        model.check_golden(&golden)?;
+        Ok(model)
+    }
+
+    /// The class task of this name, with its head.
+    pub fn class_task(&self, name: &str) -> Option<(&ClassTask, &super::ClassHead)> {
+        let task = self.classes.iter().find(|t| t.name.as_str() == name)?;
+        Some((task, self.manifest.classes.get(name)?))
+    }
+
+    /// Where the bundle lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn check_golden(self: &Arc<Self>, golden: &Golden) -> Result<(), BundleError> {
+        let mut runner = Runner::new(self.clone()).map_err(BundleError::Golden)?;
+        let mut state = vec![0.0; self.manifest.state];
+        let mut outputs = BTreeMap::new();
+        for (i, step) in golden.steps.iter().enumerate() {
+            if step.features.len() != self.manifest.features {
+                return Err(BundleError::Golden(format!("step {i} has {} features", step.features.len())));
+            }
+            let text = TextInput { tokens: step.tokens.clone(), bag: step.bag.clone() };
+            let mut vector = vec![0.0; self.manifest.vector];
+            runner.encode(&text, &mut vector).map_err(BundleError::Golden)?;
+            let rows = [Step { text: &vector, features: &step.features, state: &state }];
+            let mut next = Vec::new();
+            runner
+                .step(&rows, |_, name, values| {
+                    outputs.insert(name.to_owned(), values.to_vec());
+                    if name == "state_out" {
+                        next = values.to_vec();
+                    }
+                })
+                .map_err(BundleError::Golden)?;
+            state = next;
+        }
+        for (name, expected) in &golden.outputs {
+            let found = outputs.get(name).ok_or_else(|| BundleError::Golden(format!("there is no output {name}")))?;
+            let worst =
+                found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
+            if found.len() != expected.len() || !(worst <= GOLDEN_TOLERANCE) {
+                return Err(BundleError::Golden(format!("output {name} is off by {worst} (at most {GOLDEN_TOLERANCE})")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(path: &Path, bytes: &[u8]) -> Result<T, BundleError> {
+    serde_json::from_slice(bytes).map_err(|e| BundleError::Content(path.into(), e.to_string()))
+}
+
+/// Version of a bundle: the day that its training range ends, and 8 hex digits of the SHA-256 over the hashes of its files.
+pub fn content_version(training_end: crate::interaction::Timestamp, files: &BTreeMap<String, String>) -> String {
+    let mut sha = Sha256::new();
+    for (name, hash) in files {
+        sha.update(format!("{name}\0{hash}\n").as_bytes());
+    }
+    let day = training_end.to_string();
+    format!("{}-{}", day.get(..10).unwrap_or(&day), &super::hex(&sha.finalize())[..8])
+}

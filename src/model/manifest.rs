@@ -1,0 +1,66 @@
+//! `manifest.json`: what a bundle is, and what the core must know to use it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the bundle format that this build writes and reads.
+pub const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    /// End of the training range + 8 hex digits of the content hash.
+    pub version: String,
+    pub splitter: u32,
+    /// Width of a text vector, of the feature vector and of the carried state.
+    pub vector: usize,
+    pub features: usize,
+    pub state: usize,
+    /// SHA-256 of names and order of all feature columns.
+    pub feature_hash: String,
+    pub satisfaction: Option<SatisfactionHead>,
+    /// Class tasks by name.
+    pub classes: BTreeMap<String, ClassHead>,
+    pub training: Training,
+    /// Metrics as judged in training, by task.
+    pub metrics: serde_json::Value,
+    /// SHA-256 by file name, of every other file of the bundle except reports.
+    pub files: BTreeMap<String, String>,
+}
+
+/// Logits of (below, at, above 3) → probabilities: softmax(logit × scale + bias).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SatisfactionHead {
+    pub scale: f32,
+    pub bias: [f32; 3],
+    /// Mean rating of the training labels in each class, 1–5.
+    pub class_values: [f32; 3],
+    /// Mean rating of all training labels: where a baseline starts.
+    pub mean: f32,
+}
+
+/// Logits → softmax(logit × scale).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassHead {
+    pub labels: Vec<String>,
+    pub scale: f32,
+    /// Largest probability below this: none of the labels. Absent: never said.
+    pub unknown_below: Option<f32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Event times of the first and last training interaction, RFC 3339.
+    pub from: String,
+    pub to: String,
+    pub customers: usize,
+    pub interactions: usize,
+    pub seed: u64,
+    pub horizon_days: u32,
+    pub code: String,
+}

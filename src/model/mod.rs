@@ -1,0 +1,20 @@
+//! Model bundles: what is in the directory, and running its graphs through tract.
+//!
+//! Knows rows of numbers; no customers' states, scores or alerts.
+
+mod bundle;
+mod layout;
+mod manifest;
+mod plan;
+mod tokenizer;
+
+pub use bundle::{BundleError, ClassTask, Golden, GoldenStep, Model, content_version};
+pub use layout::Layout;
+pub use manifest::{ClassHead, FORMAT, Manifest, SatisfactionHead, Training};
+pub use plan::{Runner, Step};
+pub use tokenizer::{PAD, TextInput, Tokenizer, TokenizerFile, UNKNOWN};
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

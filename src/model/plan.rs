@@ -1,0 +1,162 @@
+//! The two graphs of a bundle as tract plans.
+//!
+//! A row's result must not depend on who else is in its batch, to the last bit. So every text runs alone, and every step runs in the one shape of
+//! [`ROWS`] rows, short batches filled up with zeros: a GEMM of another shape would sum in another order.
+
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::framework::Framework;
+
+use super::{Manifest, Model, TextInput};
+
+/// Rows of one run of the sequence graph.
+pub const ROWS: usize = 8;
+
+/// Optimised plans, shared by all threads.
+pub struct Plans {
+    text: Arc<TypedRunnableModel>,
+    sequence: Arc<TypedRunnableModel>,
+    /// Names of the sequence graph's outputs, in order.
+    outputs: Vec<String>,
+}
+
+/// What one row of the sequence graph reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    pub text: &'a [f32],
+    pub features: &'a [f32],
+    pub state: &'a [f32],
+}
+
+impl Plans {
+    /// # Errors
+    /// The name of the file that is wrong, and how.
+    pub fn build(manifest: &Manifest, text: &[u8], sequence: &[u8]) -> Result<Self, (&'static str, String)> {
+        // A graph that tract cannot type may panic inside it.
+        let guarded = |name: &'static str, build: &dyn Fn() -> TractResult<(Arc<TypedRunnableModel>, Vec<String>)>| {
+            catch_unwind(AssertUnwindSafe(build))
+                .map_err(|_| (name, "tract cannot read this graph".to_owned()))?
+                .map_err(|e| (name, format!("{e:#}")))
+        };
+        let (text, _) = guarded("text_cnn.onnx", &|| plan(text, 1, &["tokens", "bag", "scale"]))?;
+        let (sequence, outputs) = guarded("sequence.onnx", &|| plan(sequence, ROWS, &["text", "features", "state"]))?;
+        for name in
+            manifest.satisfaction.iter().map(|_| "satisfaction").chain(manifest.classes.keys().map(String::as_str)).chain(["state_out"])
+        {
+            if !outputs.iter().any(|o| o == name) {
+                return Err(("sequence.onnx", format!("there is no output {name:?}")));
+            }
+        }
+        Ok(Self { text, sequence, outputs })
+    }
+}
+
+/// Reads a graph, checks the names of its inputs, fixes the symbolic batch `B` and optimises.
+fn plan(bytes: &[u8], batch: usize, inputs: &[&str]) -> TractResult<(Arc<TypedRunnableModel>, Vec<String>)> {
+    let onnx = tract_onnx::onnx();
+    let proto = onnx.proto_model_for_read(&mut Cursor::new(bytes))?;
+    let graph = proto.graph.as_ref().context("there is no graph")?;
+    let found: Vec<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
+    anyhow::ensure!(found == inputs, "its inputs are {found:?} instead of {inputs:?}");
+    let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
+    let typed = onnx.model_for_proto_model(&proto)?.into_typed()?.into_decluttered()?;
+    let b = typed.symbols.sym("B");
+    let fixed = typed.set_symbols(&HashMap::from([(b, TDim::from(batch as i64))]))?;
+    Ok((fixed.into_optimized()?.into_runnable()?, outputs))
+}
+
+/// Runs a model's graphs; one per thread.
+pub struct Runner {
+    model: Arc<Model>,
+    text: TypedSimpleState,
+    sequence: TypedSimpleState,
+    rows: [Vec<f32>; 3],
+    ids: Vec<i64>,
+}
+
+impl Runner {
+    /// # Errors
+    /// tract's own message; does not happen for a model that was loaded and checked.
+    pub fn new(model: Arc<Model>) -> Result<Self, String> {
+        let text = model.plans.text.spawn().map_err(|e| format!("{e:#}"))?;
+        let sequence = model.plans.sequence.spawn().map_err(|e| format!("{e:#}"))?;
+        Ok(Self { model, text, sequence, rows: Default::default(), ids: Vec::new() })
+    }
+
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Writes the vector of a text to `out` ([`Manifest::vector`] long).
+    ///
+    /// # Errors
+    /// tract's message, where the graph does not fit its manifest.
+    pub fn encode(&mut self, text: &TextInput, out: &mut [f32]) -> Result<(), String> {
+        self.encode_raw(text, out).map_err(|e| format!("text_cnn.onnx: {e:#}"))
+    }
+
+    fn encode_raw(&mut self, text: &TextInput, out: &mut [f32]) -> TractResult<()> {
+        // One row of padding at the end of each: the empty window is always among those that the maximum is over.
+        let mut padded = |rows: &[u32]| {
+            self.ids.clear();
+            self.ids.extend(rows.iter().map(|&r| r as i64));
+            self.ids.push(super::PAD as i64);
+            Tensor::from_shape(&[1, self.ids.len()], &self.ids)
+        };
+        let (tokens, bag) = (padded(&text.tokens)?, padded(&text.bag)?);
+        let scale = Tensor::from_shape(&[1, 2], &text.scale())?;
+        let result = self.text.run(tvec!(tokens.into_tvalue(), bag.into_tvalue(), scale.into_tvalue()))?;
+        copy(&result[0], out)
+    }
+
+    /// Advances any number of rows by one step. `take(row, output, values)` is called for every row and output, rows in order.
+    ///
+    /// # Errors
+    /// tract's message, where the graph does not fit its manifest.
+    pub fn step(&mut self, steps: &[Step<'_>], take: impl FnMut(usize, &str, &[f32])) -> Result<(), String> {
+        self.step_raw(steps, take).map_err(|e| format!("sequence.onnx: {e:#}"))
+    }
+
+    fn step_raw(&mut self, steps: &[Step<'_>], mut take: impl FnMut(usize, &str, &[f32])) -> TractResult<()> {
+        let widths = [self.model.manifest.vector, self.model.manifest.features, self.model.manifest.state];
+        for (chunk, first) in steps.chunks(ROWS).zip((0..).step_by(ROWS)) {
+            let mut inputs = tvec!();
+            for (buffer, width) in self.rows.iter_mut().zip(widths) {
+                buffer.clear();
+                buffer.resize(ROWS * width, 0.0);
+            }
+            for (i, step) in chunk.iter().enumerate() {
+                for ((buffer, width), values) in self.rows.iter_mut().zip(widths).zip([step.text, step.features, step.state]) {
+                    anyhow::ensure!(values.len() == width, "a row is {} wide instead of {width}", values.len());
+                    buffer[i * width..(i + 1) * width].copy_from_slice(values);
+                }
+            }
+            for (buffer, width) in self.rows.iter().zip(widths) {
+                inputs.push(Tensor::from_shape(&[ROWS, width], buffer)?.into_tvalue());
+            }
+            let result = self.sequence.run(inputs)?;
+            let views = result.iter().map(|r| r.to_plain_array_view::<f32>()).collect::<TractResult<Vec<_>>>()?;
+            let slices = views.iter().map(|v| v.as_slice().context("an output is not contiguous")).collect::<TractResult<Vec<_>>>()?;
+            for i in 0..chunk.len() {
+                for (name, values) in self.model.plans.outputs.iter().zip(&slices) {
+                    let width = values.len() / ROWS;
+                    take(first + i, name, &values[i * width..(i + 1) * width]);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn copy(value: &TValue, out: &mut [f32]) -> TractResult<()> {
+    let view = value.to_plain_array_view::<f32>()?;
+    let values = view.as_slice().context("an output is not contiguous")?;
+    anyhow::ensure!(values.len() == out.len(), "an output is {} wide instead of {}", values.len(), out.len());
+    out.copy_from_slice(values);
+    Ok(())
+}
