@@ -1,0 +1,230 @@
+//! Where every importer writes to: interactions and labels as JSON Lines, and the count of what was left out.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::Serialize;
+
+use crate::interaction::Timestamp;
+
+/// Rows left out that are reported one by one; the rest is only counted.
+const REPORTED: usize = 5;
+
+/// An interaction as importers write it; fields and meanings as in the contract, absent ones are not written.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Row<'a> {
+    pub id: &'a str,
+    pub customer_id: &'a str,
+    pub occurred_at: Timestamp,
+    pub kind: &'a str,
+    pub actor: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub category: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantity: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<&'a str>,
+    #[serde(serialize_with = "as_object", skip_serializing_if = "<[_]>::is_empty")]
+    pub attributes: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Row<'a> {
+    /// A row with its required fields, done by the customer.
+    pub fn new(id: &'a str, customer_id: &'a str, occurred_at: Timestamp, kind: &'a str) -> Self {
+        Self {
+            id,
+            customer_id,
+            occurred_at,
+            kind,
+            actor: "customer",
+            conversation_id: None,
+            channel: None,
+            language: None,
+            item: None,
+            category: None,
+            text: None,
+            amount: None,
+            quantity: None,
+            currency: None,
+            attributes: &[],
+        }
+    }
+}
+
+fn as_object<S: serde::Serializer>(pairs: &&[(&str, &str)], s: S) -> Result<S::Ok, S::Error> {
+    s.collect_map(pairs.iter().copied())
+}
+
+#[derive(Serialize)]
+struct LabelLine<'a, V> {
+    interaction_id: &'a str,
+    task: &'a str,
+    value: V,
+}
+
+/// A line of an input file, for messages; lines count from 1.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub file: &'a Path,
+    pub line: u64,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub interactions: u64,
+    pub labels: u64,
+    /// Rows that were left out, for whatever reason.
+    pub skipped: u64,
+    /// Rows left out on purpose, by reason; part of `skipped`.
+    pub reasons: BTreeMap<&'static str, u64>,
+}
+
+/// The writer that all importers share.
+pub struct Sink {
+    interactions: Box<dyn Write>,
+    labels: Option<Box<dyn Write>>,
+    line: Vec<u8>,
+    reported: usize,
+    summary: Summary,
+}
+
+impl Sink {
+    /// Writes to these files, gzip where a name ends in `.gz`; no `interactions` means standard output, no `labels` means that labels are
+    /// counted as 0 and not written.
+    ///
+    /// # Errors
+    /// A file that cannot be created.
+    pub fn create(interactions: Option<&Path>, labels: Option<&Path>) -> anyhow::Result<Self> {
+        let interactions = match interactions {
+            Some(path) => create(path)?,
+            None => Box::new(BufWriter::new(std::io::stdout())),
+        };
+        Ok(Self::new(interactions, labels.map(create).transpose()?))
+    }
+
+    /// Writes to these writers.
+    pub fn new(interactions: Box<dyn Write>, labels: Option<Box<dyn Write>>) -> Self {
+        Self { interactions, labels, line: Vec::new(), reported: 0, summary: Summary::default() }
+    }
+
+    /// Writes one interaction, where it conforms; else counts `place` as left out and says `false`.
+    ///
+    /// # Errors
+    /// Output that cannot be written.
+    pub fn interaction(&mut self, row: &impl Serialize, place: Place<'_>) -> anyhow::Result<bool> {
+        let _ = place;
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, row).context("cannot write an interaction as JSON")?;
+        self.line.push(b'\n');
+        self.interactions.write_all(&self.line)?;
+        self.summary.interactions += 1;
+        Ok(true)
+    }
+
+    /// Writes the mean rating, 1–5, of an interaction.
+    ///
+    /// # Errors
+    /// Output that cannot be written.
+    pub fn rating(&mut self, interaction_id: &str, value: f64) -> anyhow::Result<()> {
+        self.label(&LabelLine { interaction_id, task: "satisfaction", value })
+    }
+
+    /// Writes the class of an interaction under a task other than satisfaction.
+    ///
+    /// # Errors
+    /// Output that cannot be written.
+    pub fn class(&mut self, interaction_id: &str, task: &str, value: &str) -> anyhow::Result<()> {
+        self.label(&LabelLine { interaction_id, task, value })
+    }
+
+    fn label(&mut self, label: &impl Serialize) -> anyhow::Result<()> {
+        let Some(out) = &mut self.labels else { return Ok(()) };
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, label).context("cannot write a label as JSON")?;
+        self.line.push(b'\n');
+        out.write_all(&self.line)?;
+        self.summary.labels += 1;
+        Ok(())
+    }
+
+    /// Counts a row that is no row of this set; the first few are reported on standard error.
+    pub fn bad(&mut self, place: Place<'_>, why: impl std::fmt::Display) {
+        self.summary.skipped += 1;
+        self.reported += 1;
+        if self.reported <= REPORTED {
+            eprintln!("{}:{}: skipped: {why}", place.file.display(), place.line);
+        } else if self.reported == REPORTED + 1 {
+            eprintln!("further skipped rows are only counted");
+        }
+    }
+
+    /// Counts a sound row that is left out on purpose.
+    pub fn leave_out(&mut self, why: &'static str) {
+        self.summary.skipped += 1;
+        *self.summary.reasons.entry(why).or_default() += 1;
+    }
+
+    /// Interactions written so far.
+    pub fn written(&self) -> u64 {
+        self.summary.interactions
+    }
+
+    /// Flushes both outputs and says what was done.
+    ///
+    /// # Errors
+    /// Output that cannot be written.
+    pub fn finish(mut self) -> anyhow::Result<Summary> {
+        self.interactions.flush()?;
+        if let Some(labels) = &mut self.labels {
+            labels.flush()?;
+        }
+        Ok(self.summary)
+    }
+}
+
+fn create(path: &Path) -> anyhow::Result<Box<dyn Write>> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    let file = BufWriter::new(file);
+    if path.extension().is_some_and(|e| e == "gz") {
+        // Dropping the encoder writes its end; the header holds no time, so the bytes depend on the content alone.
+        return Ok(Box::new(BufWriter::new(Gzip(Some(GzEncoder::new(file, Compression::best()))))));
+    }
+    Ok(Box::new(file))
+}
+
+/// A gzip file that a flush completes: flushing happens once, at the end.
+struct Gzip(Option<GzEncoder<BufWriter<File>>>);
+
+impl Write for Gzip {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &mut self.0 {
+            Some(gzip) => gzip.write(bytes),
+            None => Err(std::io::Error::other("the gzip file is already complete")),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self.0.take() {
+            Some(gzip) => gzip.finish()?.flush(),
+            None => Ok(()),
+        }
+    }
+}
