@@ -1,1 +1,0 @@
-//! `rapport.toml`, then `RAPPORT_…` environment, then flags.
