@@ -90,10 +90,6 @@ impl Settings {
         self.by_key.insert(key, Setting { value, source });
     }
 
-    pub fn is_set(&self, key: &str) -> bool {
-        self.by_key.contains_key(key)
-    }
-
     fn take(&mut self, key: &'static str) -> Option<Setting> {
         self.asked.push(key);
         self.by_key.remove(key)

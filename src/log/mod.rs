@@ -84,8 +84,8 @@ pub trait Log {
     /// The stored state of a customer as of the last commit.
     fn load(&mut self, partition: Partition, customer_id: &str) -> Result<Option<Vec<u8>>, LogError>;
 
-    /// Makes a commit visible, atomically and durably.
-    fn commit(&mut self, commit: Commit) -> Result<(), LogError>;
+    /// Makes a commit visible, atomically and durably. Borrowed, so that after a retriable failure the same can be tried again.
+    fn commit(&mut self, commit: &Commit) -> Result<(), LogError>;
 
     /// Records behind the end of each owned partition, for the lag metric.
     fn lag(&mut self) -> Vec<(Partition, i64)>;

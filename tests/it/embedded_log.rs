@@ -40,7 +40,7 @@ fn process(log: &Embedded, index: usize) {
             .into_iter()
             .map(|((partition, c), n)| StateChange { partition, customer_id: c.into(), state: Some(n.to_string().into_bytes()) })
             .collect();
-        worker.commit(commit).unwrap();
+        worker.commit(&commit).unwrap();
     }
 }
 

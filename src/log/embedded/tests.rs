@@ -64,14 +64,14 @@ fn what_is_appended_is_polled_in_order_and_again_until_committed() {
     drop(worker);
     let mut worker = log.worker(0, 1).unwrap();
     let first = records(&mut worker, 20);
-    worker.commit(Commit { offsets: offsets(&first), ..Commit::default() }).unwrap();
+    worker.commit(&Commit { offsets: offsets(&first), ..Commit::default() }).unwrap();
     assert!(!log.wait_until_drained(Duration::ZERO).unwrap());
     drop(worker);
     let mut worker = log.worker(0, 1).unwrap();
     let rest = records(&mut worker, 1000);
     assert_eq!(first.len() + rest.len(), 51);
     assert_eq!(worker.lag().iter().map(|(_, n)| n).sum::<i64>(), 0);
-    worker.commit(Commit { offsets: offsets(&rest), ..Commit::default() }).unwrap();
+    worker.commit(&Commit { offsets: offsets(&rest), ..Commit::default() }).unwrap();
     assert!(log.wait_until_drained(Duration::ZERO).unwrap());
 }
 
@@ -93,7 +93,7 @@ fn a_commit_is_there_after_reopening() {
             states: vec![StateChange { partition: p, customer_id: customer.into(), state: Some(b"state".to_vec()) }],
             offsets: offsets(&r),
         };
-        worker.commit(commit).unwrap();
+        worker.commit(&commit).unwrap();
         worker.close().unwrap();
     }
     // The number of partitions is that of creation.
@@ -113,7 +113,7 @@ fn a_commit_is_there_after_reopening() {
     assert!(records(&mut worker, 10).is_empty());
     let p = partition_of(customer.as_bytes(), DEFAULT_PARTITIONS as usize);
     let erase = StateChange { partition: p, customer_id: customer.into(), state: None };
-    worker.commit(Commit { scores: vec![output(p, "s2")], states: vec![erase], ..Commit::default() }).unwrap();
+    worker.commit(&Commit { scores: vec![output(p, "s2")], states: vec![erase], ..Commit::default() }).unwrap();
     assert_eq!(worker.load(p, customer).unwrap(), None);
     assert_eq!(log.read(Stream::Scores, 2, 10).unwrap()[0].offset, 2);
 }
@@ -133,7 +133,7 @@ fn workers_that_commit_together_leave_no_gap_and_no_repeat() {
                     match worker.poll(17, Duration::from_millis(50)).unwrap() {
                         Polled::Records(r) => {
                             let scores = r.iter().map(|r| output(r.partition, std::str::from_utf8(&r.value).unwrap())).collect();
-                            worker.commit(Commit { scores, offsets: offsets(&r), ..Commit::default() }).unwrap();
+                            worker.commit(&Commit { scores, offsets: offsets(&r), ..Commit::default() }).unwrap();
                             idle_since = None;
                         }
                         Polled::Assigned(_) => {}

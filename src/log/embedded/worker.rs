@@ -88,7 +88,7 @@ impl Log for EmbeddedLog {
         Ok(state.map(|s| s.to_vec()))
     }
 
-    fn commit(&mut self, commit: Commit) -> Result<(), LogError> {
+    fn commit(&mut self, commit: &Commit) -> Result<(), LogError> {
         let s = &*self.shared;
         let mut batch = s.db.batch();
         for change in &commit.states {
