@@ -133,8 +133,7 @@ impl Config {
             }
         };
         let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        let (config, warnings) =
-            Self::parse(text.as_ref().map(|(p, t)| (*p, t.as_str())), environment, overrides).map_err(usage)?;
+        let (config, warnings) = Self::parse(text.as_ref().map(|(p, t)| (*p, t.as_str())), environment, overrides).map_err(usage)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }

@@ -81,7 +81,9 @@ fn everything_set() {
 
 #[test]
 fn debug_hides_secrets() {
-    let c = ok("[http]\ntoken = \"0123456789abcdef\"\n[log.kafka]\n\"sasl.password\" = \"hunter2\"\n\"ssl.key.pem\" = \"PEMPEM\"\n\"sasl.username\" = \"u-s-e-r\"");
+    let c = ok(
+        "[http]\ntoken = \"0123456789abcdef\"\n[log.kafka]\n\"sasl.password\" = \"hunter2\"\n\"ssl.key.pem\" = \"PEMPEM\"\n\"sasl.username\" = \"u-s-e-r\"",
+    );
     let shown = format!("{c:?}");
     assert!(shown.contains("u-s-e-r"), "{shown}");
     for secret in ["0123456789abcdef", "hunter2", "PEMPEM"] {
