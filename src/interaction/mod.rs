@@ -4,15 +4,19 @@
 
 mod decode;
 mod label;
+mod language;
 mod name;
+mod raw;
 mod time;
 
-pub use decode::{DecodeOptions, Decoded, decode};
-pub use label::{Label, LabelValue};
+pub use decode::{DecodeOptions, Decoded, FIELDS, decode};
+pub use label::{Label, LabelSet, LabelValue, RESERVED_TASKS, SATISFACTION, UNKNOWN_SUFFIX, aggregate};
 pub use name::Name;
 pub use time::Timestamp;
 
 use std::collections::BTreeMap;
+
+use serde::Serialize;
 
 /// Longest record that is read at all, in bytes; a longer one is [`RejectClass::TooLarge`].
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -20,7 +24,8 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 pub const MAX_TEXT_BYTES: usize = 16 << 10;
 
 /// Who did it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Actor {
     Customer = 0,
@@ -29,30 +34,44 @@ pub enum Actor {
 }
 
 /// A validated interaction. Absent optional fields are `None`; an empty optional string counts as absent.
-#[derive(Debug, Clone, PartialEq)]
+/// Serialises to a record that [`decode`] reads back as the same interaction.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Interaction {
     pub id: Box<str>,
     pub customer_id: Box<str>,
     pub occurred_at: Timestamp,
     pub kind: Box<str>,
     pub actor: Actor,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub item: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub category: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quantity: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<Box<str>>,
     /// The customer's own rating, 1–5.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rating: Option<f64>,
     /// On a survey: the id of the interaction that `rating` rates.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub about: Option<Box<str>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<Box<str>, Attribute>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum Attribute {
     Text(Box<str>),
     Number(f64),
