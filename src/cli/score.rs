@@ -1,9 +1,227 @@
-//! `rapport score`
+//! `rapport score`: files in, scores out, through the engine of `serve`, from empty state.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::output::{LineWriter, ScoreWriter};
+use super::usage;
+use crate::alert::AlertState;
+use crate::engine::{Engine, Outcome, Score, States};
+use crate::interaction::file::Records;
+use crate::interaction::{DecodeOptions, Interaction, Reject, RejectClass, Timestamp, decode};
 
 /// Scores files of interactions with the engine of `serve`, from empty state.
+///
+/// Example: rapport score --model onnx/champion --input chats.jsonl.gz --output scores.jsonl --alerts alerts.jsonl --rejects rejects.jsonl
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Model bundle.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Interactions: JSON Lines (plain or gzip) or .parquet; several are read one after the other. `-` is standard input.
+    #[arg(long, value_name = "F", num_args = 1.., required = true)]
+    input: Vec<PathBuf>,
+    /// Scores: .parquet, else JSON Lines; `-` is standard output. In the order of the input.
+    #[arg(long, value_name = "F")]
+    output: PathBuf,
+    /// Alerts, JSON Lines.
+    #[arg(long, value_name = "F")]
+    alerts: Option<PathBuf>,
+    /// What was not accepted, and why, JSON Lines.
+    #[arg(long, value_name = "F")]
+    rejects: Option<PathBuf>,
+    /// Exit with 1 if anything was rejected.
+    #[arg(long)]
+    strict: bool,
+    /// Sort by `occurred_at` first (holds everything in memory).
+    #[arg(long)]
+    sort: bool,
+    /// One score per customer as of this time (RFC 3339); later interactions are ignored.
+    #[arg(long, value_name = "T")]
+    as_of: Option<String>,
+    /// Take alert policies and `[state]` from this configuration instead of the defaults.
+    #[arg(long, value_name = "F")]
+    config: Option<PathBuf>,
+}
 
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+/// Interactions of one call of the engine.
+const BATCH: usize = 1024;
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let as_of = args.as_of.as_deref().map(Timestamp::parse).transpose().map_err(|e| usage(format!("--as-of: {e}")))?;
+    let (policies, config) = super::engine_settings(args.config.as_deref())?;
+    let model = super::load_model(&args.model)?;
+    let mut scorer = Scorer {
+        scores: ScoreWriter::create(&args.output, &model)?,
+        engine: Engine::new(model, policies, config)?,
+        states: States::new(),
+        alerts: args.alerts.as_deref().map(LineWriter::create).transpose()?,
+        rejects: args.rejects.as_deref().map(LineWriter::create).transpose()?,
+        as_of,
+        latest: BTreeMap::new(),
+        batch: Vec::new(),
+        origins: Vec::new(),
+        counts: Counts::default(),
+    };
+    if args.sort {
+        let mut all = Vec::new();
+        read(&args.input, args.rejects.is_some(), |origin, decoded| match decoded {
+            Ok(interaction) => {
+                all.push((origin, interaction));
+                Ok(())
+            }
+            Err(reject) => scorer.reject(&origin, reject),
+        })?;
+        all.sort_by_key(|(_, i)| i.occurred_at);
+        for (origin, interaction) in all {
+            scorer.push(origin, interaction)?;
+        }
+    } else {
+        read(&args.input, args.rejects.is_some(), |origin, decoded| match decoded {
+            Ok(interaction) => scorer.push(origin, interaction),
+            Err(reject) => scorer.reject(&origin, reject),
+        })?;
+    }
+    let counts = scorer.finish()?;
+    eprintln!("{} scored, {} rejected, {} duplicates, {} alerts", counts.scored, counts.rejected, counts.duplicates, counts.raised);
+    if !args.sort && counts.late * 100 > counts.scored + counts.rejected {
+        eprintln!("{} interactions were late: the input is not in time order; --sort sorts it first", counts.late);
+    }
+    if args.strict && counts.rejected > 0 {
+        anyhow::bail!("{} records were rejected (--strict)", counts.rejected);
+    }
+    Ok(())
+}
+
+/// Where a record came from.
+#[derive(Debug)]
+struct Origin {
+    file: Arc<str>,
+    line: u64,
+    /// The record itself, where rejects are wanted.
+    raw: Vec<u8>,
+}
+
+fn read(
+    files: &[PathBuf],
+    keep_raw: bool,
+    mut take: impl FnMut(Origin, Result<Interaction, Reject>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut record = Vec::new();
+    for path in files {
+        let mut records = Records::open(path)?;
+        let file: Arc<str> = path.display().to_string().into();
+        while let Some(line) = records.next(&mut record)? {
+            let decoded = decode(&record, DecodeOptions::default()).map(|d| d.interaction);
+            let raw = if keep_raw { record.clone() } else { Vec::new() };
+            take(Origin { file: file.clone(), line, raw }, decoded)?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    scored: u64,
+    rejected: u64,
+    late: u64,
+    duplicates: u64,
+    raised: u64,
+}
+
+#[derive(Serialize)]
+struct RejectLine<'a> {
+    file: &'a str,
+    line: u64,
+    class: &'static str,
+    message: &'a str,
+    raw: &'a str,
+}
+
+struct Scorer {
+    engine: Engine,
+    states: States,
+    scores: ScoreWriter,
+    alerts: Option<LineWriter>,
+    rejects: Option<LineWriter>,
+    as_of: Option<Timestamp>,
+    /// With `as_of`: the last score of each customer.
+    latest: BTreeMap<Box<str>, Score>,
+    batch: Vec<Interaction>,
+    origins: Vec<Origin>,
+    counts: Counts,
+}
+
+impl Scorer {
+    fn push(&mut self, origin: Origin, interaction: Interaction) -> anyhow::Result<()> {
+        if self.as_of.is_some_and(|t| interaction.occurred_at >= t) {
+            return Ok(());
+        }
+        self.batch.push(interaction);
+        self.origins.push(origin);
+        if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn reject(&mut self, origin: &Origin, reject: Reject) -> anyhow::Result<()> {
+        self.counts.rejected += 1;
+        self.counts.late += (reject.class == RejectClass::Late) as u64;
+        let Some(out) = &mut self.rejects else { return Ok(()) };
+        let raw = String::from_utf8_lossy(&origin.raw);
+        out.write(&RejectLine { file: &origin.file, line: origin.line, class: reject.class.name(), message: &reject.message, raw: &raw })
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let effects = self.engine.apply(&self.batch, &mut self.states, Timestamp::now())?;
+        let origins = std::mem::take(&mut self.origins);
+        for (i, outcome) in effects.outcomes.into_iter().enumerate() {
+            match outcome {
+                Outcome::Scored(score) => {
+                    self.counts.scored += 1;
+                    match self.as_of {
+                        None => self.scores.write(&score)?,
+                        Some(_) => {
+                            self.latest.insert(score.customer_id.clone(), score);
+                        }
+                    }
+                }
+                Outcome::Duplicate => self.counts.duplicates += 1,
+                Outcome::Rejected(reject) => {
+                    self.reject(&origins[i], reject)?;
+                }
+            }
+        }
+        for (_, alert) in effects.alerts {
+            self.counts.raised += (alert.state == AlertState::Raised) as u64;
+            if let Some(out) = &mut self.alerts {
+                out.write(&alert)?;
+            }
+        }
+        self.batch.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<Counts> {
+        self.flush()?;
+        if let Some(t) = self.as_of {
+            self.counts.scored = self.latest.len() as u64;
+            for (customer, mut score) in std::mem::take(&mut self.latest) {
+                score.interaction_id = None;
+                score.occurred_at = t;
+                let baseline = self.states.get(&customer).and_then(|s| s.model.as_ref()).map(|m| m.baseline);
+                let mean = self.engine.model().manifest.satisfaction.as_ref().map(|h| h.mean);
+                if let (Some(s), Some(baseline), Some(mean)) = (&mut score.satisfaction, baseline, mean) {
+                    s.baseline = baseline.level(mean);
+                }
+                self.scores.write(&score)?;
+            }
+        }
+        self.scores.finish()?;
+        for out in [self.alerts, self.rejects].into_iter().flatten() {
+            out.finish()?;
+        }
+        Ok(self.counts)
+    }
 }

@@ -3,6 +3,7 @@
 //! Knows nothing of customers' states, models or logs.
 
 mod decode;
+pub mod file;
 mod label;
 mod language;
 mod name;

@@ -1,0 +1,187 @@
+//! Output files: JSON Lines, or Parquet whose columns mirror the JSON.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use arrow::array::{
+    ArrayRef, BooleanBuilder, Float32Builder, ListBuilder, RecordBatch, StringBuilder, StructArray, StructBuilder, TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use parquet::arrow::ArrowWriter;
+use serde::Serialize;
+
+use crate::engine::{ClassScore, Score};
+use crate::interaction::{Name, Timestamp};
+use crate::model::Model;
+
+/// Writes one JSON object a line; `-` is standard output.
+pub struct LineWriter(BufWriter<Box<dyn Write>>);
+
+impl LineWriter {
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        let file: Box<dyn Write> = if path == Path::new("-") { Box::new(io::stdout().lock()) } else { Box::new(create(path)?) };
+        Ok(Self(BufWriter::with_capacity(1 << 18, file)))
+    }
+
+    pub fn write(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        serde_json::to_writer(&mut self.0, value).map_err(io::Error::from)?;
+        Ok(self.0.write_all(b"\n")?)
+    }
+
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        Ok(self.0.flush()?)
+    }
+}
+
+fn create(path: &Path) -> anyhow::Result<File> {
+    File::create(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes scores as the file's extension says.
+pub enum ScoreWriter {
+    Lines(LineWriter),
+    Parquet(Box<ParquetScores>),
+}
+
+impl ScoreWriter {
+    pub fn create(path: &Path, model: &Model) -> anyhow::Result<Self> {
+        if path.extension().is_some_and(|e| e == "parquet") {
+            Ok(Self::Parquet(Box::new(ParquetScores::new(create(path)?, model)?)))
+        } else {
+            LineWriter::create(path).map(Self::Lines)
+        }
+    }
+
+    pub fn write(&mut self, score: &Score) -> anyhow::Result<()> {
+        match self {
+            Self::Lines(lines) => lines.write(score),
+            Self::Parquet(rows) => rows.write(score),
+        }
+    }
+
+    pub fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Lines(lines) => lines.finish(),
+            Self::Parquet(rows) => rows.finish(),
+        }
+    }
+}
+
+/// Scores as columns: `satisfaction` is a struct, a class task a list of (label, probability).
+pub struct ParquetScores {
+    writer: ArrowWriter<File>,
+    schema: Arc<Schema>,
+    tasks: Vec<(Name, Name)>,
+    satisfied: bool,
+    rows: Vec<Score>,
+}
+
+const ROWS: usize = 8192;
+
+impl ParquetScores {
+    fn new(file: File, model: &Model) -> anyhow::Result<Self> {
+        let time = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let mut fields = vec![
+            Field::new("customer_id", DataType::Utf8, false),
+            Field::new("interaction_id", DataType::Utf8, true),
+            Field::new("occurred_at", time(), false),
+            Field::new("scored_at", time(), false),
+            Field::new("model", DataType::Utf8, false),
+        ];
+        let satisfied = model.manifest.satisfaction.is_some();
+        if satisfied {
+            fields.push(Field::new("satisfaction", DataType::Struct(satisfaction_fields()), false));
+        }
+        let tasks: Vec<(Name, Name)> = model.classes.iter().map(|t| (t.name.clone(), t.unknown.clone())).collect();
+        for (task, unknown) in &tasks {
+            let item = Field::new("item", DataType::Struct(class_fields()), true);
+            fields.push(Field::new(task.as_str(), DataType::List(Arc::new(item)), false));
+            fields.push(Field::new(unknown.as_str(), DataType::Boolean, true));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Self { writer: ArrowWriter::try_new(file, schema.clone(), None)?, schema, tasks, satisfied, rows: Vec::with_capacity(ROWS) })
+    }
+
+    fn write(&mut self, score: &Score) -> anyhow::Result<()> {
+        self.rows.push(score.clone());
+        if self.rows.len() >= ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let rows = &self.rows;
+        let times = |of: fn(&Score) -> Timestamp| -> ArrayRef {
+            let mut b = TimestampMicrosecondBuilder::new();
+            rows.iter().for_each(|r| b.append_value(of(r).0));
+            Arc::new(b.finish().with_timezone("UTC"))
+        };
+        let strings = |of: fn(&Score) -> Option<&str>| -> ArrayRef {
+            let mut b = StringBuilder::new();
+            rows.iter().for_each(|r| b.append_option(of(r)));
+            Arc::new(b.finish())
+        };
+        let mut columns = vec![
+            strings(|r| Some(&r.customer_id)),
+            strings(|r| r.interaction_id.as_deref()),
+            times(|r| r.occurred_at),
+            times(|r| r.scored_at),
+            strings(|r| Some(r.model.as_str())),
+        ];
+        if self.satisfied {
+            let of: [fn(&crate::engine::Satisfaction) -> f32; 5] =
+                [|s| s.value, |s| s.dissatisfied, |s| s.neutral, |s| s.satisfied, |s| s.baseline];
+            let parts = of.map(|of| -> ArrayRef {
+                let mut b = Float32Builder::new();
+                rows.iter().for_each(|r| b.append_option(r.satisfaction.as_ref().map(of)));
+                Arc::new(b.finish())
+            });
+            columns.push(Arc::new(StructArray::new(satisfaction_fields(), parts.to_vec(), None)));
+        }
+        for (task, unknown) in &self.tasks {
+            columns.push(Arc::new(class_list(rows, task)));
+            let mut b = BooleanBuilder::new();
+            rows.iter().for_each(|r| b.append_option(r.classes.contains_key(unknown).then_some(true)));
+            columns.push(Arc::new(b.finish()));
+        }
+        self.writer.write(&RecordBatch::try_new(self.schema.clone(), columns)?)?;
+        self.rows.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        self.writer.close()?;
+        Ok(())
+    }
+}
+
+fn satisfaction_fields() -> Fields {
+    ["value", "dissatisfied", "neutral", "satisfied", "baseline"].map(|n| Field::new(n, DataType::Float32, true)).to_vec().into()
+}
+
+fn class_fields() -> Fields {
+    vec![Field::new("label", DataType::Utf8, true), Field::new("probability", DataType::Float32, true)].into()
+}
+
+fn class_list(rows: &[Score], task: &Name) -> arrow::array::ListArray {
+    let item = StructBuilder::new(class_fields(), vec![Box::new(StringBuilder::new()), Box::new(Float32Builder::new())]);
+    let mut list = ListBuilder::new(item);
+    for row in rows {
+        if let Some(ClassScore::Top(top)) = row.classes.get(task) {
+            for class in top {
+                let one = list.values();
+                if let Some(b) = one.field_builder::<StringBuilder>(0) {
+                    b.append_value(class.label.as_str());
+                }
+                if let Some(b) = one.field_builder::<Float32Builder>(1) {
+                    b.append_value(class.probability);
+                }
+                one.append(true);
+            }
+        }
+        list.append(true);
+    }
+    list.finish()
+}
