@@ -1,11 +1,14 @@
 //! Arguments, logging and dispatch; one file per command.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 mod check;
 mod demo;
 mod evaluate;
 mod import;
+mod output;
 mod score;
 mod serve;
 mod tail;
@@ -13,6 +16,11 @@ mod topics;
 mod train;
 
 use clap::{Parser, Subcommand};
+
+use crate::alert::Policies;
+use crate::config::{Config, Overrides};
+use crate::engine::EngineConfig;
+use crate::model::{BundleError, Model};
 
 /// Tells a company, while it still matters, which customer is becoming unhappy and why.
 #[derive(Debug, Parser)]
@@ -71,4 +79,18 @@ pub fn main() -> ExitCode {
             if e.downcast_ref::<UsageError>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Loads a bundle; one that is not there is wrong usage, one that is damaged a failure.
+fn load_model(dir: &Path) -> anyhow::Result<Arc<Model>> {
+    Model::load(dir).map_err(|e| match e {
+        BundleError::Missing(_) => usage(e.to_string()),
+        e => anyhow::Error::new(e).context(format!("the model bundle {} is refused", dir.display())),
+    })
+}
+
+/// Policies and engine settings of a configuration file (and the environment), or the defaults.
+fn engine_settings(config: Option<&Path>) -> anyhow::Result<(Arc<Policies>, EngineConfig)> {
+    let config = Config::load(config, &Overrides::default())?;
+    Ok((config.alerts.clone(), config.engine()))
 }

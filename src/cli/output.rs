@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float32Builder, ListBuilder, RecordBatch, StringBuilder, StructArray, StructBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BooleanBuilder, Float32Builder, ListBuilder, RecordBatch, StringBuilder, StructArray, StructBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;

@@ -140,6 +140,15 @@ impl Config {
         Ok(config)
     }
 
+    /// What of it changes scores.
+    pub fn engine(&self) -> crate::engine::EngineConfig {
+        crate::engine::EngineConfig {
+            window: self.state.window,
+            dedupe: self.state.dedupe,
+            allowed_lateness: i64::try_from(self.state.allowed_lateness.as_micros()).unwrap_or(i64::MAX),
+        }
+    }
+
     /// [`Self::load`] without reading anything; returns warnings beside the configuration.
     ///
     /// # Errors

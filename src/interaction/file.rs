@@ -117,13 +117,15 @@ fn json_row(rows: &RecordBatch, row: usize) -> Result<Value, String> {
             DataType::Utf8View => Value::from(column.as_string_view().value(row)),
             DataType::Boolean => Value::from(column.as_boolean().value(row)),
             DataType::Timestamp(..) => {
-                let micros = arrow::compute::cast(&column.slice(row, 1), &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None))
-                    .map_err(|e| format!("column {}: {e}", field.name()))?;
+                let micros =
+                    arrow::compute::cast(&column.slice(row, 1), &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None))
+                        .map_err(|e| format!("column {}: {e}", field.name()))?;
                 let micros = micros.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(0);
                 Value::from(super::Timestamp(micros).to_string())
             }
             kind if kind.is_numeric() => {
-                let number = arrow::compute::cast(&column.slice(row, 1), &DataType::Float64).map_err(|e| format!("column {}: {e}", field.name()))?;
+                let number =
+                    arrow::compute::cast(&column.slice(row, 1), &DataType::Float64).map_err(|e| format!("column {}: {e}", field.name()))?;
                 Value::from(number.as_primitive::<Float64Type>().value(0))
             }
             other => return Err(format!("column {} has type {other}; strings, numbers, booleans and timestamps are read", field.name())),
