@@ -76,6 +76,19 @@ pub enum LogError {
     Fatal(String),
 }
 
+/// What has happened inside a log since it was last asked; for the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LogEvents {
+    /// Assignments by the group.
+    pub rebalances: u64,
+    /// Partitions whose states were restored, the states in them, and the seconds that it took.
+    pub restores: u64,
+    pub restored_states: u64,
+    pub restore_seconds: f64,
+    /// Interactions that retention deleted before they were read.
+    pub lost_records: u64,
+}
+
 /// What a worker needs of a log.
 pub trait Log {
     /// Waits up to `timeout` for up to `max` records.
@@ -89,6 +102,11 @@ pub trait Log {
 
     /// Records behind the end of each owned partition, for the lag metric.
     fn lag(&mut self) -> Vec<(Partition, i64)>;
+
+    /// What has happened since the last call. A log to which none of it happens keeps the default.
+    fn events(&mut self) -> LogEvents {
+        LogEvents::default()
+    }
 
     /// Leaves the group or closes the store; everything committed stays.
     fn close(&mut self) -> Result<(), LogError>;

@@ -1,1 +1,449 @@
-//! Apache Kafka: scores, alerts, dead letters, state changelog and offsets commit in one transaction.
+//! Apache Kafka as the log: a consumer group for input, one transaction per commit for output, a compacted topic for states.
+//!
+//! A [`KafkaLog`] belongs to one worker thread. A rebalance happens inside `poll` alone: revoked partitions are forgotten at once, assigned ones
+//! are settled, restored and only then announced. Knows nothing of scores, models or the meaning of a state.
+
+mod arrival;
+mod gateway;
+mod membership;
+mod restore;
+mod settings;
+mod states;
+mod tail;
+mod topics;
+mod transaction;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::Offset;
+
+pub use gateway::KafkaGateway;
+pub use settings::KafkaSettings;
+pub use states::LocalStates;
+pub use tail::{Tail, tail};
+pub use topics::{Finding, TopicPlan, create_topics, inspect_topics, verify_topics};
+
+use arrival::{Arrival, list_of};
+use membership::{Change, Membership};
+use settings::place;
+use transaction::Transactions;
+
+use super::{Commit, Log, LogError, LogEvents, Partition, Polled, Record};
+use crate::interaction::Timestamp;
+
+const QUERY: Duration = Duration::from_secs(5);
+/// How long leaving the group may take.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// The log of one worker.
+pub struct KafkaLog {
+    settings: KafkaSettings,
+    topic: String,
+    /// None once closed.
+    consumer: Option<BaseConsumer<Membership>>,
+    transactions: Transactions,
+    states: LocalStates,
+    /// Announced partitions with the position of their last commit (the beginning, where there is none).
+    committed: BTreeMap<Partition, Offset>,
+    /// Next offset to read, of partitions that have been read since their last rewind.
+    next: BTreeMap<Partition, i64>,
+    /// Partitions whose end has been reached since their last record.
+    at_end: BTreeSet<Partition>,
+    arrivals: VecDeque<Arrival>,
+    /// Records that were read but could not be handed out yet.
+    carried: Vec<Record>,
+    /// A position was out of range while partitions were arriving; to be looked at when they are announced.
+    range_in_doubt: bool,
+    events: LogEvents,
+}
+
+impl KafkaLog {
+    /// Connects, fences older workers of the same slot, ends their transactions and joins the group; partitions come with the first polls.
+    ///
+    /// `worker_index` numbers the workers of this process from 0. Fails within about half a minute where no broker answers.
+    pub fn open(settings: &KafkaSettings, worker_index: usize) -> Result<KafkaLog, LogError> {
+        settings.validate().map_err(LogError::Fatal)?;
+        let counts = topics::counts(settings)?;
+        let transactions = Transactions::open(settings, worker_index, counts)?;
+        let consumer: BaseConsumer<Membership> = settings
+            .consumer(worker_index)
+            .create_with_context(Membership::default())
+            .map_err(|e| LogError::Fatal(format!("cannot create a Kafka consumer from log.brokers and log.kafka: {e}")))?;
+        let topic = settings.interactions();
+        consumer.subscribe(&[&topic]).map_err(|e| LogError::Fatal(format!("cannot subscribe to {topic}: {e}")))?;
+        Ok(KafkaLog {
+            settings: settings.clone(),
+            topic,
+            consumer: Some(consumer),
+            transactions,
+            states: LocalStates::default(),
+            committed: BTreeMap::new(),
+            next: BTreeMap::new(),
+            at_end: BTreeSet::new(),
+            arrivals: VecDeque::new(),
+            carried: Vec::new(),
+            range_in_doubt: false,
+            events: LogEvents::default(),
+        })
+    }
+
+    /// The states of this worker's partitions, for [`KafkaGateway::watch`].
+    pub fn states(&self) -> LocalStates {
+        self.states.clone()
+    }
+
+    fn consumer(&self) -> Result<&BaseConsumer<Membership>, LogError> {
+        self.consumer.as_ref().ok_or_else(|| LogError::Fatal("the log is closed".into()))
+    }
+
+    fn owned(&self) -> Polled {
+        Polled::Assigned(self.committed.keys().copied().collect())
+    }
+
+    /// Takes in what the group has decided. True if an announced partition went away.
+    fn take_changes(&mut self) -> Result<bool, LogError> {
+        let mut lost = false;
+        while let Some(change) = self.consumer()?.context().next() {
+            match change {
+                Change::Assigned { partitions, incremental } => {
+                    tracing::info!("{}: assigned partitions {partitions:?}", self.topic);
+                    self.events.rebalances += 1;
+                    self.arrivals.push_back(Arrival::new(&self.topic, partitions, incremental));
+                }
+                Change::Revoked { partitions, all } => {
+                    tracing::info!("{}: gave up partitions {partitions:?}", self.topic);
+                    if all {
+                        self.arrivals.clear();
+                    }
+                    for partition in partitions {
+                        lost |= self.committed.remove(&partition).is_some();
+                        self.next.remove(&partition);
+                        self.at_end.remove(&partition);
+                        self.states.forget(partition);
+                        self.carried.retain(|r| r.partition != partition);
+                        self.arrivals.iter_mut().for_each(|a| a.give_up(partition));
+                    }
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Moves the first arrival on for about a slice. True once its partitions are owned.
+    fn advance_arrival(&mut self) -> Result<bool, LogError> {
+        let Some(mut arrival) = self.arrivals.pop_front() else { return Ok(false) };
+        let arrived = match self.consumer() {
+            Ok(consumer) => arrival.step(&self.settings, consumer),
+            Err(e) => Err(e),
+        };
+        if !matches!(arrived, Ok(true)) {
+            self.arrivals.push_front(arrival);
+            return arrived;
+        }
+        let arrived = arrival.finish();
+        let partitions: Vec<Partition> = arrived.positions.keys().copied().collect();
+        let before = self.events.restored_states;
+        for (partition, customers) in arrived.states {
+            self.events.restores += 1;
+            self.events.restored_states += customers.len() as u64;
+            self.states.put(partition, customers);
+        }
+        self.events.restore_seconds += arrived.took.as_secs_f64();
+        self.committed.extend(arrived.positions);
+        tracing::info!(
+            "{}: reading partitions {partitions:?}; {} states restored in {:.2} s",
+            self.topic,
+            self.events.restored_states - before,
+            arrived.took.as_secs_f64()
+        );
+        if std::mem::take(&mut self.range_in_doubt) {
+            self.out_of_range()?;
+        }
+        Ok(true)
+    }
+
+    /// Up to `max` carried records of announced partitions.
+    fn take_carried(&mut self, max: usize) -> Vec<Record> {
+        let (mut ready, waiting): (Vec<_>, Vec<_>) = self.carried.drain(..).partition(|r| self.committed.contains_key(&r.partition));
+        self.carried = ready.split_off(ready.len().min(max));
+        self.carried.extend(waiting);
+        ready
+    }
+
+    /// Collects until `max` or until nothing more is there; a rebalance ends it early. Everything collected is in `records` also after an error.
+    fn collect(&mut self, records: &mut Vec<Record>, max: usize, deadline: Instant) -> Result<(), LogError> {
+        while records.len() < max {
+            let wait = match records.is_empty() && self.arrivals.is_empty() {
+                true => deadline.saturating_duration_since(Instant::now()),
+                false => Duration::ZERO,
+            };
+            let consumer = self.consumer()?;
+            match consumer.poll(wait) {
+                None => {
+                    if consumer.context().changed() || wait.is_zero() {
+                        return Ok(());
+                    }
+                }
+                Some(Ok(message)) => {
+                    let record = Record {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        key: message.key().map(<[u8]>::to_vec),
+                        value: message.payload().unwrap_or_default().to_vec(),
+                        logged_at: message.timestamp().to_millis().map(Timestamp::from_millis),
+                    };
+                    drop(message);
+                    self.at_end.remove(&record.partition);
+                    self.next.insert(record.partition, record.offset + 1);
+                    if self.committed.contains_key(&record.partition) {
+                        records.push(record);
+                    } else {
+                        self.carried.push(record);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.at_end.insert(partition);
+                }
+                Some(Err(error)) => {
+                    self.consumer_error(&error)?;
+                    if Instant::now() >= deadline {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn consumer_error(&mut self, error: &KafkaError) -> Result<(), LogError> {
+        match error {
+            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId) => {
+                return Err(self.settings.fenced(error));
+            }
+            KafkaError::MessageConsumptionFatal(_) => {
+                return Err(LogError::Fatal(format!("the Kafka consumer cannot go on: {error}; start again")));
+            }
+            _ => {}
+        }
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => self.out_of_range(),
+            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                Err(LogError::Retriable(format!("{} does not exist; run `rapport topics create`", self.topic)))
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => Err(LogError::Fatal(format!(
+                "no permission to read {} in log.group = {:?} ({error}); allow it to the user of log.kafka",
+                self.topic, self.settings.group
+            ))),
+            Some(RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                Err(LogError::Fatal(format!("the brokers refuse the user of log.kafka: {error}; correct sasl.username and sasl.password")))
+            }
+            Some(RDKafkaErrorCode::PollExceeded) => {
+                tracing::warn!(
+                    "a commit or restore took longer than max.poll.interval.ms; the group has given the partitions away for now"
+                );
+                Ok(())
+            }
+            // Connections come and go; librdkafka goes on by itself.
+            _ => {
+                tracing::warn!("reading {}: {error}", self.topic);
+                Ok(())
+            }
+        }
+    }
+
+    /// A position lies outside its partition: retention has deleted interactions before they were read. Loud, and on with the oldest one left.
+    fn out_of_range(&mut self) -> Result<(), LogError> {
+        self.range_in_doubt = !self.arrivals.is_empty();
+        let consumer = self.consumer.as_ref().ok_or_else(|| LogError::Fatal("the log is closed".into()))?;
+        let mut moved = BTreeMap::new();
+        for (&partition, &position) in &self.committed {
+            let next = match (self.next.get(&partition), position) {
+                (Some(&next), _) => next,
+                (None, Offset::Offset(offset)) => offset,
+                (None, position) => {
+                    moved.insert(partition, position);
+                    continue;
+                }
+            };
+            let (low, high) = consumer
+                .fetch_watermarks(&self.topic, partition, QUERY)
+                .map_err(|e| LogError::Retriable(format!("cannot ask for the range of {}: {e}", place(&self.topic, partition))))?;
+            if next > high {
+                return Err(LogError::Fatal(format!(
+                    "{} ends at offset {high}, before the next offset to read, {next}: the topic was deleted and created again, or records were \
+                     lost; reset the offsets of log.group = {:?} (kafka-consumer-groups --reset-offsets) or choose another log.group",
+                    place(&self.topic, partition),
+                    self.settings.group
+                )));
+            }
+            if next < low {
+                tracing::error!(
+                    "{}: {} interactions from offset {next} on were deleted by retention before they were scored; going on at {low}; keep \
+                     interactions longer or add workers",
+                    place(&self.topic, partition),
+                    low - next
+                );
+                self.events.lost_records += (low - next) as u64;
+            }
+            moved.insert(partition, Offset::Offset(next.max(low)));
+        }
+        for (&partition, &position) in &moved {
+            if let Offset::Offset(offset) = position {
+                self.next.insert(partition, offset);
+            }
+        }
+        seek(consumer, &self.topic, &moved)
+    }
+
+    /// Puts every owned partition back to its last commit, after a transaction was aborted.
+    fn rewind(&mut self) -> Result<(), LogError> {
+        let committed = &self.committed;
+        self.carried.retain(|r| !committed.contains_key(&r.partition));
+        self.next.clear();
+        self.at_end.clear();
+        seek(self.consumer()?, &self.topic, &self.committed)
+    }
+}
+
+/// Moves the consumer; what it has fetched ahead is dropped. Partitions of a lost assignment are left to the coming revocation.
+fn seek(consumer: &BaseConsumer<Membership>, topic: &str, positions: &BTreeMap<Partition, Offset>) -> Result<(), LogError> {
+    let mut left = positions.clone();
+    let mut last = String::new();
+    for _ in 0..20 {
+        if left.is_empty() || consumer.assignment_lost() {
+            return Ok(());
+        }
+        match consumer.seek_partitions(list_of(topic, &left)?, QUERY) {
+            Ok(answer) => {
+                for element in answer.elements() {
+                    match element.error() {
+                        Ok(()) => {
+                            left.remove(&element.partition());
+                        }
+                        Err(e) => last = e.to_string(),
+                    }
+                }
+            }
+            Err(e) => last = e.to_string(),
+        }
+        if !left.is_empty() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(LogError::Fatal(format!("cannot go back to the last commit in {topic} partitions {:?}: {last}; start again", left.keys())))
+}
+
+impl Log for KafkaLog {
+    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Polled, LogError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if self.take_changes()? || self.advance_arrival()? {
+                return Ok(self.owned());
+            }
+            let mut records = self.take_carried(max);
+            let collected = self.collect(&mut records, max, deadline);
+            let changed = self.consumer()?.context().changed();
+            if changed || collected.is_err() {
+                // Handed out by a later call, as far as their partitions stay.
+                records.append(&mut self.carried);
+                self.carried = records;
+                collected?;
+                continue;
+            }
+            if !records.is_empty() {
+                return Ok(Polled::Records(records));
+            }
+            if Instant::now() >= deadline {
+                return Ok(Polled::Idle);
+            }
+        }
+    }
+
+    fn load(&mut self, partition: Partition, customer_id: &str) -> Result<Option<Vec<u8>>, LogError> {
+        Ok(self.states.get(partition, customer_id))
+    }
+
+    fn commit(&mut self, commit: Commit) -> Result<(), LogError> {
+        let foreign =
+            commit.offsets.keys().chain(commit.states.iter().map(|s| &s.partition)).find(|p| !self.committed.contains_key(p)).copied();
+        if let Some(partition) = foreign {
+            self.rewind()?;
+            return Err(LogError::Abortable(format!("{} is no longer this worker's", place(&self.topic, partition))));
+        }
+        let consumer = self.consumer()?;
+        // Read anew for every transaction: it carries the generation by which the broker refuses a member that lost its partitions.
+        let group = consumer.group_metadata().ok_or_else(|| LogError::Fatal("the Kafka consumer belongs to no group".into()))?;
+        let outcome = match consumer.assignment_lost() {
+            true => Err(LogError::Abortable("the group has given this worker's partitions away".into())),
+            false => self.transactions.run(&commit, &group),
+        };
+        match outcome {
+            Ok(()) => {
+                self.committed.extend(commit.offsets.into_iter().map(|(p, o)| (p, Offset::Offset(o))));
+                self.states.apply(commit.states);
+                Ok(())
+            }
+            Err(LogError::Abortable(reason)) => {
+                self.rewind()?;
+                Err(LogError::Abortable(reason))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn lag(&mut self) -> Vec<(Partition, i64)> {
+        let ends = self.consumer.as_ref().map(|c| c.context().ends()).unwrap_or_default();
+        let behind = |partition: &Partition, position: &Offset| {
+            let next = match (self.next.get(partition), position) {
+                (Some(&next), _) => next,
+                (None, Offset::Offset(offset)) => *offset,
+                (None, _) => 0,
+            };
+            match self.at_end.contains(partition) {
+                true => 0,
+                false => ends.get(partition).map_or(0, |end| (end - next).max(0)),
+            }
+        };
+        self.committed.iter().map(|(partition, position)| (*partition, behind(partition, position))).collect()
+    }
+
+    fn events(&mut self) -> LogEvents {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Gives up the partitions. A member of a KIP-848 group leaves at once; a static member of a classic group keeps its partitions until it is
+    /// back or `session.timeout.ms` has passed, so that a restart moves none.
+    fn close(&mut self) -> Result<(), LogError> {
+        let Some(consumer) = self.consumer.take() else { return Ok(()) };
+        consumer.context().close();
+        if !self.arrivals.is_empty() || consumer.context().changed() {
+            // An unanswered assignment would keep the consumer from closing.
+            self.arrivals.clear();
+            let _ = consumer.unassign();
+        }
+        self.committed.clear();
+        self.carried.clear();
+        // Dropping waits for the brokers; on a thread of its own, so that the wait is bounded.
+        let (done, left) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(consumer);
+            let _ = done.send(());
+        });
+        left.recv_timeout(LEAVE).map_err(|_| LogError::Retriable("leaving the group takes longer than expected; it is left behind".into()))
+    }
+}
+
+impl Drop for KafkaLog {
+    fn drop(&mut self) {
+        if let Err(e) = self.close() {
+            tracing::warn!("{e}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The HTTP side of Kafka: durable appends to the input, and a look at the states that this process owns.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer};
+
+use super::membership::Journal;
+use super::settings::KafkaSettings;
+use super::states::LocalStates;
+use crate::log::{Delivered, Gateway, LogError, Stream};
+
+/// Longer than `message.timeout.ms`, by which every delivery is reported.
+const DELIVERY: Duration = Duration::from_secs(60);
+
+/// Deliveries that one `append` waits for.
+#[derive(Default)]
+struct Waiting {
+    state: Mutex<(usize, Option<KafkaError>)>,
+    changed: Condvar,
+}
+
+struct Reports;
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        Journal.log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Journal.error(error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Arc<Waiting>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, waiting: Arc<Waiting>) {
+        let mut state = waiting.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 -= 1;
+        if let Err((e, _)) = result {
+            state.1.get_or_insert(e.clone());
+        }
+        waiting.changed.notify_one();
+    }
+}
+
+/// Appends to the interactions topic and reads what is local. Outputs are read from their topics instead ([`super::Tail`]).
+pub struct KafkaGateway {
+    settings: KafkaSettings,
+    topic: String,
+    producer: ThreadedProducer<Reports, NoCustomPartitioner>,
+    states: Mutex<Vec<LocalStates>>,
+}
+
+impl KafkaGateway {
+    pub fn open(settings: &KafkaSettings) -> Result<KafkaGateway, LogError> {
+        settings.validate().map_err(LogError::Fatal)?;
+        let producer = settings
+            .appending_producer()
+            .create_with_context(Reports)
+            .map_err(|e| LogError::Fatal(format!("cannot create a Kafka producer from log.brokers and log.kafka: {e}")))?;
+        Ok(KafkaGateway { topic: settings.interactions(), settings: settings.clone(), producer, states: Mutex::default() })
+    }
+
+    /// Lets [`Gateway::state`] see the states of a worker ([`super::KafkaLog::states`]).
+    pub fn watch(&self, states: LocalStates) {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).push(states);
+    }
+
+    fn failed(&self, e: &KafkaError) -> LogError {
+        match e.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                LogError::Fatal(format!("no permission to write to {}; allow it to the user of log.kafka", self.topic))
+            }
+            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                LogError::Fatal(format!("{} does not exist; run `rapport topics create`", self.topic))
+            }
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => LogError::Fatal(format!("{} takes no record of this size: {e}", self.topic)),
+            _ if self.producer.client().fatal_error().is_some() => {
+                LogError::Fatal(format!("the producer of {} cannot go on: {e}; start again", self.topic))
+            }
+            _ => LogError::Retriable(format!("not every record could be appended to {}: {e}", self.topic)),
+        }
+    }
+}
+
+impl Gateway for KafkaGateway {
+    /// Blocks until every replica that must has every record. After an error some of the records may have been appended; a repeat of them is
+    /// dropped by their ids.
+    fn append(&self, records: Vec<(Box<str>, Vec<u8>)>) -> Result<(), LogError> {
+        let waiting = Arc::new(Waiting::default());
+        let deadline = Instant::now() + DELIVERY;
+        let mut refused = None;
+        for (key, value) in &records {
+            waiting.state.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
+            let mut record = BaseRecord::with_opaque_to(&self.topic, waiting.clone()).key(key.as_bytes()).payload(value.as_slice());
+            loop {
+                match self.producer.send(record) {
+                    Ok(()) => break,
+                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) if Instant::now() < deadline => {
+                        std::thread::sleep(Duration::from_millis(5));
+                        record = same;
+                    }
+                    Err((e, _)) => {
+                        waiting.state.lock().unwrap_or_else(PoisonError::into_inner).0 -= 1;
+                        refused = Some(e);
+                        break;
+                    }
+                }
+            }
+            if refused.is_some() {
+                break;
+            }
+        }
+        let mut state = waiting.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.0 > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(LogError::Retriable(format!("{} did not confirm every record in time", self.topic)));
+            }
+            state = waiting.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        match refused.or(state.1.take()) {
+            None => Ok(()),
+            Some(e) => Err(self.failed(&e)),
+        }
+    }
+
+    fn read(&self, stream: Stream, _: i64, _: usize) -> Result<Vec<Delivered>, LogError> {
+        Err(self.elsewhere(stream))
+    }
+
+    fn end(&self, stream: Stream) -> Result<i64, LogError> {
+        Err(self.elsewhere(stream))
+    }
+
+    fn state(&self, customer_id: &str) -> Result<Option<Vec<u8>>, LogError> {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(states.iter().find_map(|s| s.find(customer_id)))
+    }
+}
+
+impl KafkaGateway {
+    /// A topic has an offset per partition, not one for all.
+    fn elsewhere(&self, stream: Stream) -> LogError {
+        let name = match stream {
+            Stream::Scores => "scores",
+            Stream::Alerts => "alerts",
+            Stream::DeadLetters => "dead-letters",
+        };
+        LogError::Fatal(format!(
+            "with log.kind = \"kafka\" {name} are read from the topic {}: run `rapport tail {name}` or any Kafka consumer",
+            self.settings.stream(stream)
+        ))
+    }
+}

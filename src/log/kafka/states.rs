@@ -1,0 +1,56 @@
+//! The committed states of the customers whose partitions a worker owns, in memory.
+//!
+//! A cache of the state topic: filled by restore, changed only after a commit. Knows no broker. A store on disk can take its place.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::log::{Partition, StateChange};
+
+type Customers = HashMap<Box<str>, Box<[u8]>>;
+
+/// Shared between the worker, which alone writes, and the HTTP side, which reads. Every worker has its own: one map for all would let a
+/// worker that lost a partition late wipe what its new owner has restored.
+#[derive(Debug, Clone, Default)]
+pub struct LocalStates(Arc<RwLock<HashMap<Partition, Customers>>>);
+
+impl LocalStates {
+    pub fn get(&self, partition: Partition, customer_id: &str) -> Option<Vec<u8>> {
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        states.get(&partition)?.get(customer_id).map(|s| s.to_vec())
+    }
+
+    /// Looks in every owned partition.
+    pub fn find(&self, customer_id: &str) -> Option<Vec<u8>> {
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        states.values().find_map(|customers| customers.get(customer_id)).map(|s| s.to_vec())
+    }
+
+    /// Number of stored states in all owned partitions.
+    pub fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().map(HashMap::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn put(&self, partition: Partition, customers: Customers) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(partition, customers);
+    }
+
+    pub(super) fn forget(&self, partition: Partition) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    pub(super) fn apply(&self, changes: Vec<StateChange>) {
+        let mut states = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            let customers = states.entry(change.partition).or_default();
+            match change.state {
+                Some(state) => customers.insert(change.customer_id, state.into_boxed_slice()),
+                None => customers.remove(&change.customer_id),
+            };
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Reads an output stream back, committed records only, without joining a group.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::membership::Journal;
+use super::restore::reader;
+use super::settings::KafkaSettings;
+use super::topics;
+use crate::log::{Delivered, LogError, Stream};
+
+/// A reader of all partitions of one stream. Offsets rise within a partition; records of one customer keep their order.
+pub struct Tail {
+    topic: String,
+    consumer: BaseConsumer<Journal>,
+}
+
+impl Tail {
+    /// `from_beginning`: from the oldest record on; otherwise only what comes after the call.
+    pub fn open(settings: &KafkaSettings, stream: Stream, from_beginning: bool) -> Result<Tail, LogError> {
+        settings.validate().map_err(LogError::Fatal)?;
+        let topic = settings.stream(stream);
+        let consumer = reader(settings, true)?;
+        let count = topics::count(settings, &consumer, &topic)?
+            .ok_or_else(|| LogError::Fatal(format!("{topic} does not exist; run `rapport topics create`")))?;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..count {
+            let start = match from_beginning {
+                true => Offset::Beginning,
+                // The number, not `End`: a record that comes before the first fetch must not be missed.
+                false => Offset::Offset(topics::watermarks(settings, &consumer, &topic, partition)?.1),
+            };
+            list.add_partition_offset(&topic, partition, start).map_err(|e| LogError::Fatal(format!("cannot read {topic}: {e}")))?;
+        }
+        consumer.assign(&list).map_err(|e| LogError::Fatal(format!("cannot read {topic}: {e}")))?;
+        Ok(Tail { topic, consumer })
+    }
+
+    /// The next record, or `None` if none came within `timeout`.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Delivered>, LogError> {
+        let until = std::time::Instant::now() + timeout;
+        loop {
+            match self.consumer.poll(until.saturating_duration_since(std::time::Instant::now())) {
+                Some(Ok(message)) => {
+                    let headers = message.headers().map(|headers| {
+                        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+                        headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()
+                    });
+                    return Ok(Some(Delivered {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        key: message.key().map(<[u8]>::to_vec),
+                        value: message.payload().unwrap_or_default().to_vec(),
+                        headers: headers.unwrap_or_default(),
+                    }));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
+                    return Err(LogError::Fatal(format!(
+                        "retention has deleted records of {} before they were read; start again",
+                        self.topic
+                    )));
+                }
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed))) => {
+                    return Err(LogError::Fatal(format!("no permission to read {}; allow it to the user of log.kafka", self.topic)));
+                }
+                Some(Err(e)) => tracing::warn!("reading {}: {e}", self.topic),
+            }
+            if std::time::Instant::now() >= until {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Follows a stream until `each` returns false.
+pub fn tail(
+    settings: &KafkaSettings,
+    stream: Stream,
+    from_beginning: bool,
+    mut each: impl FnMut(Delivered) -> bool,
+) -> Result<(), LogError> {
+    let mut tail = Tail::open(settings, stream, from_beginning)?;
+    loop {
+        if let Some(record) = tail.next(Duration::from_secs(1))?
+            && !each(record)
+        {
+            return Ok(());
+        }
+    }
+}
