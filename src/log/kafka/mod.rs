@@ -370,7 +370,7 @@ impl Log for KafkaLog {
         Ok(self.states.get(partition, customer_id))
     }
 
-    fn commit(&mut self, commit: Commit) -> Result<(), LogError> {
+    fn commit(&mut self, commit: &Commit) -> Result<(), LogError> {
         let foreign =
             commit.offsets.keys().chain(commit.states.iter().map(|s| &s.partition)).find(|p| !self.committed.contains_key(p)).copied();
         if let Some(partition) = foreign {
@@ -382,12 +382,12 @@ impl Log for KafkaLog {
         let group = consumer.group_metadata().ok_or_else(|| LogError::Fatal("the Kafka consumer belongs to no group".into()))?;
         let outcome = match consumer.assignment_lost() {
             true => Err(LogError::Abortable("the group has given this worker's partitions away".into())),
-            false => self.transactions.run(&commit, &group),
+            false => self.transactions.run(commit, &group),
         };
         match outcome {
             Ok(()) => {
-                self.committed.extend(commit.offsets.into_iter().map(|(p, o)| (p, Offset::Offset(o))));
-                self.states.apply(commit.states);
+                self.committed.extend(commit.offsets.iter().map(|(&p, &o)| (p, Offset::Offset(o))));
+                self.states.apply(&commit.states);
                 Ok(())
             }
             Err(LogError::Abortable(reason)) => {

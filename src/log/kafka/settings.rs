@@ -8,6 +8,7 @@ use std::fmt;
 
 use rdkafka::ClientConfig;
 
+use crate::config::Config;
 use crate::log::{LogError, Partition, Stream};
 
 /// What `[log]`, `[log.kafka]` and `[worker] instance` say about Kafka.
@@ -98,6 +99,18 @@ impl fmt::Debug for KafkaSettings {
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|w| name.contains(w)) || name == "sasl.oauthbearer.config" || name == "sasl.jaas.config"
+}
+
+impl From<&Config> for KafkaSettings {
+    fn from(config: &Config) -> Self {
+        KafkaSettings {
+            brokers: config.log.brokers.clone(),
+            group: config.log.group.clone(),
+            prefix: config.log.prefix.clone(),
+            instance: config.worker.instance.clone(),
+            properties: config.log.kafka.clone(),
+        }
+    }
 }
 
 impl KafkaSettings {

@@ -43,12 +43,12 @@ impl LocalStates {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
     }
 
-    pub(super) fn apply(&self, changes: Vec<StateChange>) {
+    pub(super) fn apply(&self, changes: &[StateChange]) {
         let mut states = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
             let customers = states.entry(change.partition).or_default();
-            match change.state {
-                Some(state) => customers.insert(change.customer_id, state.into_boxed_slice()),
+            match &change.state {
+                Some(state) => customers.insert(change.customer_id.clone(), state.as_slice().into()),
                 None => customers.remove(&change.customer_id),
             };
         }
