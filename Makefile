@@ -1,0 +1,34 @@
+# Every way to build, try and check rapport. Each target installs what it needs first (see .ci/install).
+# CARGO_TARGET_DIR is honoured; downloads for the tests go to $XDG_CACHE_HOME/rapport (default ~/.cache/rapport).
+
+.PHONY: help demo build test lint bench deps
+
+help:
+	@echo 'make demo   build the service and watch bundled real interactions being scored (no broker, no install)'
+	@echo 'make test   every test, with a real Apache Kafka, Prometheus and ONNX Runtime'
+	@echo 'make lint   formatting and clippy, warnings are errors'
+	@echo 'make bench  the benchmarks'
+	@echo 'make deps   install what the tests need, and nothing that is there already'
+
+build:
+	@.ci/install build
+	cargo build --release
+
+demo: build
+	cargo run --release --quiet -- demo $(ARGS)
+
+deps:
+	@.ci/install test
+
+# Library and binary tests first, the integration tests last. One build, one profile. `make test ARGS='exactly_once -- --nocapture'` runs a part.
+test: deps
+	cargo test --release --features train --lib --bins --tests $(ARGS)
+
+lint:
+	@.ci/install build
+	cargo fmt --check
+	cargo clippy --release --all-targets --features train -- -D warnings
+
+bench:
+	@.ci/install build
+	cargo bench $(ARGS)
