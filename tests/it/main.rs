@@ -1,3 +1,5 @@
 //! One integration-test binary; a folder or file per plane.
 
+mod brokers;
 mod embedded_log;
+mod process;

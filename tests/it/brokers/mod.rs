@@ -2,6 +2,8 @@
 //!
 //! Reading back goes through Kafka's own Java client, so that nothing of what is under test judges itself.
 
+#[cfg(test)]
+mod tests;
 mod transactions;
 
 use std::fs;
@@ -17,7 +19,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::process::{Process, cache, eventually, free_port};
+use crate::process::{Process, cache, eventually, free_port, root};
 
 /// Ends a field and a record of a dump; neither occurs in the records of the tests.
 pub const FIELD_END: &str = "\u{1f}";
@@ -140,8 +142,7 @@ impl Cluster {
     /// Creates topics, copied to every node.
     pub fn create_topics(&self, topics: &[&str], partitions: i32) {
         let replication = self.nodes.len() as i32;
-        let topics: Vec<_> =
-            topics.iter().map(|t| NewTopic::new(t, partitions, TopicReplication::Fixed(replication))).collect();
+        let topics: Vec<_> = topics.iter().map(|t| NewTopic::new(t, partitions, TopicReplication::Fixed(replication))).collect();
         let admin: AdminClient<_> = self.client().create().expect("an admin client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
@@ -285,7 +286,8 @@ fn java(class: &str) -> Command {
     let libs = cache().join("kafka/libs");
     assert!(libs.is_dir(), "no Apache Kafka in {}: run `make deps`", libs.display());
     let mut command = Command::new("java");
-    command.args(["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8", "-Dlog4j2.level=WARN", "-cp"]);
+    command.args(["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8"]);
+    command.arg(format!("-Dlog4j2.configurationFile={}", root().join("tests/kafka/log4j2.properties").display())).arg("-cp");
     command.arg(format!("{}/*", libs.display())).arg(class).env("LC_ALL", "C.UTF-8");
     command
 }
