@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::alert::{Policies, PolicyConfig};
 use crate::cli::usage;
+use crate::engine::EngineConfig;
 use settings::Settings;
 
 /// The whole configuration, valid.
@@ -53,8 +54,8 @@ pub struct LogConfig {
 /// `[model]`
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
-    /// The bundle that serves; `None` where no source names one (the command decides what that means).
-    pub dir: Option<PathBuf>,
+    /// The bundle that serves.
+    pub dir: PathBuf,
 }
 
 /// `[worker]`
@@ -110,6 +111,18 @@ pub struct Overrides {
 
 /// The file that is read where no flag names one, if it is there.
 pub const DEFAULT_FILE: &str = "rapport.toml";
+
+/// The bundle that comes with the program, from its own directory.
+pub const DEFAULT_MODEL: &str = "onnx/champion";
+
+impl StateConfig {
+    /// What of it the engine wants.
+    pub fn engine(&self) -> EngineConfig {
+        // At most 36,500 days, which fits.
+        let allowed_lateness = i64::try_from(self.allowed_lateness.as_micros()).unwrap_or(i64::MAX);
+        EngineConfig { window: self.window, dedupe: self.dedupe, allowed_lateness }
+    }
+}
 
 impl Config {
     /// Reads file, environment and flags. Without `file`, [`DEFAULT_FILE`] is read if it exists.
@@ -168,7 +181,7 @@ impl Config {
         s.add_flag("--threads", "worker.threads", overrides.threads.map(|n| n.to_string()));
 
         let log = log(&mut s)?;
-        let model = ModelConfig { dir: s.path("model.dir")? };
+        let model = ModelConfig { dir: s.path("model.dir")?.unwrap_or_else(|| DEFAULT_MODEL.into()) };
         let worker = WorkerConfig {
             threads: s.number("worker.threads", 1..=1024)?.unwrap_or_else(cores),
             instance: s.parsed("worker.instance", "letters, digits, '.', '_' and '-', at most 128", name)?.unwrap_or_else(host_name),

@@ -25,7 +25,8 @@ fn nothing_set() {
     assert_eq!(c.log.kind, LogKind::Embedded);
     assert_eq!((c.log.group.as_str(), c.log.prefix.as_str()), ("rapport", "rapport"));
     assert_eq!(c.log.dir, Path::new("rapport-data/log"));
-    assert_eq!(c.model.dir, None);
+    assert_eq!(c.model.dir, Path::new(DEFAULT_MODEL));
+    assert_eq!(c.state.engine(), EngineConfig::default());
     assert!(c.worker.threads >= 1 && !c.worker.instance.is_empty());
     assert_eq!(c.worker.batch, 512);
     assert_eq!(c.http.bind.to_string(), "127.0.0.1:8080");
@@ -73,7 +74,7 @@ fn everything_set() {
         ("socket.timeout.ms", "5000"),
     ];
     assert!(c.log.kafka.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected));
-    assert_eq!(c.model.dir.as_deref(), Some(Path::new("m")));
+    assert_eq!(c.model.dir, Path::new("m"));
     assert_eq!((c.worker.threads, c.worker.instance.as_str(), c.worker.batch), (3, "w-1", 7));
     assert_eq!(c.http.bind.to_string(), "[::1]:9000");
     assert_eq!((c.state.window, c.state.dedupe, c.state.allowed_lateness.as_secs()), (5, 6, 36 * 3600));
@@ -108,7 +109,7 @@ fn environment_wins_over_the_file_and_flags_over_both() {
     let file = "[model]\ndir = \"from-file\"\n[worker]\nthreads = 2\nbatch = 9\n[log.kafka]\n\"client.rack\" = \"r\"";
     let (c, warnings) = parse(file, &env, &Overrides::default()).unwrap();
     assert_eq!(warnings, Vec::<String>::new());
-    assert_eq!(c.model.dir.as_deref(), Some(Path::new("from-env")));
+    assert_eq!(c.model.dir, Path::new("from-env"));
     assert_eq!((c.worker.threads, c.worker.batch), (5, 9));
     assert_eq!(c.state.allowed_lateness.as_secs(), 86_400);
     assert_eq!(c.http.token, None);
@@ -117,7 +118,7 @@ fn environment_wins_over_the_file_and_flags_over_both() {
 
     let flags = Overrides { model: Some("from-flag".into()), bind: Some("localhost:1".into()), threads: Some(8) };
     let (c, _) = parse(file, &env, &flags).unwrap();
-    assert_eq!(c.model.dir.as_deref(), Some(Path::new("from-flag")));
+    assert_eq!(c.model.dir, Path::new("from-flag"));
     assert_eq!(c.http.bind.to_string(), "127.0.0.1:1");
     assert_eq!(c.worker.threads, 8);
 }

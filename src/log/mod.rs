@@ -144,3 +144,26 @@ pub trait Gateway: Send + Sync {
     /// Stored state of a customer, if this process owns it.
     fn state(&self, customer_id: &str) -> Result<Option<Vec<u8>>, LogError>;
 }
+
+/// So that one worker runs on whichever log the configuration names.
+impl<L: Log + ?Sized> Log for Box<L> {
+    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Polled, LogError> {
+        (**self).poll(max, timeout)
+    }
+
+    fn load(&mut self, partition: Partition, customer_id: &str) -> Result<Option<Vec<u8>>, LogError> {
+        (**self).load(partition, customer_id)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), LogError> {
+        (**self).commit(commit)
+    }
+
+    fn lag(&mut self) -> Vec<(Partition, i64)> {
+        (**self).lag()
+    }
+
+    fn close(&mut self) -> Result<(), LogError> {
+        (**self).close()
+    }
+}

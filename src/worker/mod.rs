@@ -1,1 +1,210 @@
-//! The worker loop: poll, decode, load states, apply, commit.
+//! One worker: poll a batch, decode, load states, apply the engine, commit all effects at once. One OS thread, nothing shared but the model.
+//!
+//! Knows a log by its trait alone, and neither HTTP nor configuration files.
+
+mod backoff;
+mod cache;
+mod observed;
+mod prepare;
+
+pub use backoff::Stop;
+
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+use crate::interaction::Timestamp;
+use crate::log::{Log, LogError, Partition, Polled, Record};
+use crate::metrics::{self, CommitOutcome, Stage};
+use backoff::Backoff;
+use cache::StateCache;
+use prepare::Prepared;
+
+/// Decoded states kept per worker; a few KiB each.
+const CACHED_CUSTOMERS: usize = 16_384;
+
+/// How long one poll waits: bounds how late a stop is seen.
+const POLL: Duration = Duration::from_millis(200);
+
+/// What a worker is told at its start.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Its number in this process, for metrics.
+    pub index: usize,
+    /// Most records of one commit.
+    pub batch: usize,
+    /// Name of the input, for the provenance of dead letters.
+    pub topic: String,
+    /// Gives `scored_at` and times for metrics; no score or alert depends on it.
+    pub clock: fn() -> Timestamp,
+}
+
+impl WorkerOptions {
+    /// Worker `index` by the wall clock, on the input of `prefix`.
+    pub fn new(index: usize, batch: usize, prefix: &str) -> Self {
+        Self { index, batch, topic: format!("{prefix}.interactions"), clock: Timestamp::now }
+    }
+}
+
+/// Where a running worker stands; told to whoever runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Owns this many partitions and works.
+    Working(usize),
+    /// The log does not answer, for this reason; it keeps trying.
+    Failing(String),
+    /// It has ended; the reason where that was not asked for.
+    Ended(Option<String>),
+}
+
+/// What one [`Worker::turn`] came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    Idle,
+    /// The partitions that this worker owns from now on.
+    Assigned(Vec<Partition>),
+    /// Number of input records that were committed.
+    Committed(usize),
+}
+
+/// Where a batch stands. It outlives a retriable failure, so that what was polled is neither lost nor applied twice.
+enum Work {
+    None,
+    Polled(Vec<Record>),
+    Prepared(Vec<Record>, Prepared),
+}
+
+pub struct Worker<L: Log> {
+    log: L,
+    engine: Engine,
+    options: WorkerOptions,
+    cache: StateCache,
+    work: Work,
+    owned: Vec<Partition>,
+}
+
+impl<L: Log> Worker<L> {
+    pub fn new(log: L, engine: Engine, options: WorkerOptions) -> Self {
+        Self { log, engine, options, cache: StateCache::new(CACHED_CUSTOMERS), work: Work::None, owned: Vec::new() }
+    }
+
+    /// Works until a stop is requested, finishing the batch at hand, or the log fails for good; closes the log in both cases.
+    ///
+    /// # Errors
+    /// The fatal error. Everything committed before stays committed.
+    pub fn run(mut self, stop: &Stop, mut changed: impl FnMut(WorkerState)) -> Result<(), LogError> {
+        let result = self.work_until(stop, &mut changed);
+        // A failure to leave changes nothing that is committed, so it must not hide why the worker ended.
+        if let Err(e) = self.log.close() {
+            tracing::warn!(worker = self.options.index, "closing the log: {e}");
+        }
+        changed(WorkerState::Ended(result.as_ref().err().map(ToString::to_string)));
+        result
+    }
+
+    fn work_until(&mut self, stop: &Stop, changed: &mut impl FnMut(WorkerState)) -> Result<(), LogError> {
+        let mut backoff = Backoff::default();
+        let mut failing = false;
+        let mut lag_told: Option<Instant> = None;
+        while !stop.requested() {
+            match self.turn() {
+                Ok(turn) => {
+                    backoff.reset();
+                    if matches!(turn, Turn::Assigned(_)) || (failing && !self.owned.is_empty()) {
+                        changed(WorkerState::Working(self.owned.len()));
+                    }
+                    failing = false;
+                }
+                Err(LogError::Fatal(message)) => return Err(LogError::Fatal(message)),
+                Err(LogError::Retriable(message)) => {
+                    failing = true;
+                    tracing::warn!(worker = self.options.index, "trying again: {message}");
+                    changed(WorkerState::Failing(message));
+                    backoff.pause(stop);
+                }
+                Err(LogError::Abortable(message)) => {
+                    failing = true;
+                    tracing::warn!(worker = self.options.index, "reading again from the last commit: {message}");
+                    changed(WorkerState::Failing(message));
+                    backoff.pause(stop);
+                }
+            }
+            if lag_told.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+                lag_told = Some(Instant::now());
+                for (partition, records) in self.log.lag() {
+                    metrics::lag(partition, records);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One poll and one commit, or what is left of the last turn after a retriable failure.
+    ///
+    /// # Errors
+    /// Retriable: call again after a pause. Abortable: the batch is forgotten, and polled again. Fatal: give up.
+    pub fn turn(&mut self) -> Result<Turn, LogError> {
+        let result = self.try_turn();
+        if matches!(result, Err(LogError::Abortable(_))) {
+            self.forget();
+        }
+        result
+    }
+
+    fn try_turn(&mut self) -> Result<Turn, LogError> {
+        loop {
+            self.work = match std::mem::replace(&mut self.work, Work::None) {
+                Work::None => match self.log.poll(self.options.batch, POLL)? {
+                    Polled::Idle => return Ok(Turn::Idle),
+                    Polled::Assigned(partitions) => return Ok(self.assigned(partitions)),
+                    Polled::Records(records) => Work::Polled(records),
+                },
+                Work::Polled(records) => {
+                    match prepare::prepare(&records, &mut self.log, &mut self.engine, &mut self.cache, &self.options) {
+                        Ok(prepared) => Work::Prepared(records, prepared),
+                        Err(e) => {
+                            // States that were on loan from the cache are gone with the failed attempt; the log still has them.
+                            self.work = Work::Polled(records);
+                            return Err(e);
+                        }
+                    }
+                }
+                Work::Prepared(records, prepared) => {
+                    let started = Instant::now();
+                    let result = self.log.commit(&prepared.commit);
+                    metrics::commit(match &result {
+                        Ok(()) => CommitOutcome::Committed,
+                        Err(LogError::Retriable(_)) => CommitOutcome::Retried,
+                        Err(LogError::Abortable(_)) => CommitOutcome::Aborted,
+                        Err(LogError::Fatal(_)) => CommitOutcome::Fatal,
+                    });
+                    if let Err(e) = result {
+                        self.work = Work::Prepared(records, prepared);
+                        return Err(e);
+                    }
+                    metrics::stage(Stage::Commit, started.elapsed());
+                    prepared.observed.report(&records, &prepared.commit, (self.options.clock)());
+                    for (partition, customer, state) in prepared.states {
+                        self.cache.put(partition, customer, state);
+                    }
+                    return Ok(Turn::Committed(records.len()));
+                }
+            }
+        }
+    }
+
+    /// Which state belongs to which partition may have changed while others owned it.
+    fn assigned(&mut self, partitions: Vec<Partition>) -> Turn {
+        self.forget();
+        for gone in self.owned.iter().filter(|p| !partitions.contains(p)) {
+            metrics::forget_lag(*gone);
+        }
+        metrics::rebalanced(self.options.index, partitions.len());
+        self.owned = partitions.clone();
+        Turn::Assigned(partitions)
+    }
+
+    fn forget(&mut self) {
+        self.cache.clear();
+        self.work = Work::None;
+    }
+}
