@@ -1,16 +1,26 @@
-//! Alert policies and their state machine, one state per customer and policy.
+//! Alert policies and their state machine: at most one open episode per customer, which any number of policies may belong to.
 //!
-//! Knows scores as plain numbers; no model, log or clock.
+//! Knows scores as plain numbers; no model, log or clock. `docs/alerts.md` tells the rules to users.
 
+mod config;
+mod machine;
+#[cfg(test)]
+mod naive;
 mod policy;
+mod states;
+#[cfg(test)]
+mod tests;
 
-pub use policy::{AlertKind, AlertStates, Observation, Policies, Policy, PolicyConfig, Transition};
+pub use config::PolicyConfig;
+pub use machine::{Observation, Transition};
+pub use policy::{AlertKind, Policies, Policy};
+pub use states::AlertStates;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::interaction::{Name, Timestamp};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     Warning,
@@ -39,7 +49,9 @@ pub struct Alert {
     pub state: AlertState,
     /// Event time.
     pub at: Timestamp,
+    /// The rating, own or expected (1–5), that decided this transition.
     pub value: f32,
+    /// The customer's own usual level before this interaction.
     pub baseline: f32,
     pub reasons: Vec<Reason>,
     /// Other kinds that this interaction would have raised.

@@ -277,7 +277,7 @@ impl Engine {
             earlier_values,
             rating,
         };
-        for transition in self.policies.observe(&mut state.alerts, observation) {
+        if let Some(transition) = self.policies.observe(&mut state.alerts, observation) {
             let alert = self.alert(interaction, state, &row.classes, transition)?;
             raise(alert);
         }

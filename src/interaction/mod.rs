@@ -13,7 +13,7 @@ mod time;
 pub use decode::{DecodeOptions, Decoded, FIELDS, decode};
 pub use label::{Label, LabelSet, LabelValue, RESERVED_TASKS, SATISFACTION, UNKNOWN_SUFFIX, aggregate};
 pub use name::Name;
-pub use time::Timestamp;
+pub use time::{Timestamp, parse_duration};
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! Event time: microseconds since 1970-01-01T00:00:00Z.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -59,5 +60,33 @@ impl fmt::Display for Timestamp {
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)
+    }
+}
+
+/// A span of time as configurations write it: a whole number and one of `s`, `m`, `h`, `d`, at most 36,500 days. `None` for anything else.
+pub fn parse_duration(s: &str) -> Option<Duration> {
+    let unit = s.chars().next_back()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u64 = s[..s.len() - 1].parse().ok()?;
+    number.checked_mul(seconds).filter(|s| *s <= 36_500 * 86_400).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("7d"), Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(parse_duration("0s"), Some(Duration::ZERO));
+        for bad in ["", "d", "7", "7w", "-1d", "1.5h", " 1d", "999999999999999999999d", "36501d", "7ｄ"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
     }
 }
