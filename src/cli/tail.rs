@@ -1,9 +1,158 @@
-//! `rapport tail`
+//! `rapport tail`: follows an output of a running service.
 
-/// Follows an output.
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+
+use crate::cli::usage;
+
+/// Pause between looks for new records.
+const LOOK: Duration = Duration::from_millis(250);
+/// Records asked for at once.
+const PAGE: usize = 1_000;
+
+/// Follows scores, alerts or dead letters, one JSON record a line.
+///
+/// Reads a service with the embedded log over HTTP.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Example:\n  rapport tail alerts\n  rapport tail scores --from 0 --no-follow > scores.jsonl")]
+pub struct Args {
+    /// What to follow.
+    stream: Output,
+    /// Address of the service.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// Its token, where it wants one; else `RAPPORT_HTTP_TOKEN` of the environment.
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// PEM file of the authority that signed the service's certificate, where the public ones did not.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Offset to begin at; without it, with the last ten records.
+    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    from: Option<i64>,
+    /// Stop at the end instead of waiting for more.
+    #[arg(long)]
+    no_follow: bool,
+}
 
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Scores,
+    Alerts,
+    DeadLetters,
+}
+
+impl Output {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Scores => "scores",
+            Self::Alerts => "alerts",
+            Self::DeadLetters => "dead-letters",
+        }
+    }
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let client = Client::new(&args)?;
+    let mut position = args.from.map_or_else(|| "last=10".to_owned(), |from| format!("from={from}"));
+    let mut out = std::io::stdout().lock();
+    let mut reached = false;
+    loop {
+        match client.page(&position) {
+            Ok(page) => {
+                reached = true;
+                out.write_all(&page.lines)?;
+                out.flush()?;
+                position = format!("from={}", page.next);
+                // A full page means that more is there already.
+                if page.lines.iter().filter(|b| **b == b'\n').count() < PAGE {
+                    if args.no_follow {
+                        return Ok(());
+                    }
+                    std::thread::sleep(LOOK);
+                }
+            }
+            // Once it has answered, a service that goes away is waited for: it may be starting again.
+            Err(e) if reached && !args.no_follow && e.is::<Away>() => {
+                eprintln!("rapport: {e:#}; trying again");
+                std::thread::sleep(8 * LOOK);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// The service did not answer, or not now.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Away(String);
+
+struct Client {
+    agent: ureq::Agent,
+    url: String,
+    authorization: Option<String>,
+}
+
+struct Page {
+    lines: Vec<u8>,
+    next: i64,
+}
+
+impl Client {
+    fn new(args: &Args) -> anyhow::Result<Self> {
+        if !args.url.starts_with("http://") && !args.url.starts_with("https://") {
+            return Err(usage(format!("--url {:?} must begin with http:// or https://", args.url)));
+        }
+        let mut tls = TlsConfig::builder();
+        if let Some(file) = &args.ca {
+            let pem = std::fs::read(file).map_err(|e| usage(format!("--ca {:?} cannot be read: {e}", file.display().to_string())))?;
+            let certs: Vec<Certificate> = ureq::tls::parse_pem(&pem)
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(cert)) => Some(cert),
+                    _ => None,
+                })
+                .collect();
+            if certs.is_empty() {
+                return Err(usage(format!("--ca {:?} holds no certificate; it must be a PEM file", file.display().to_string())));
+            }
+            tls = tls.root_certs(RootCerts::new_with_certs(&certs));
+        }
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_recv_response(Some(Duration::from_secs(30)))
+            .tls_config(tls.build())
+            .build()
+            .new_agent();
+        let token = args.token.clone().or_else(|| std::env::var("RAPPORT_HTTP_TOKEN").ok());
+        let url = format!("{}/v1/{}", args.url.trim_end_matches('/'), args.stream.name());
+        Ok(Self { agent, url, authorization: token.map(|token| format!("Bearer {token}")) })
+    }
+
+    fn page(&self, position: &str) -> anyhow::Result<Page> {
+        let url = format!("{}?{position}&limit={PAGE}", self.url);
+        let mut request = self.agent.get(&url).header("accept", "application/x-ndjson");
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let mut response = request.call().map_err(|e| Away(format!("cannot read {url}: {e}; is `rapport serve` running there?")))?;
+        let code = response.status().as_u16();
+        let next = response.headers().get("x-next-offset").and_then(|v| v.to_str().ok()?.parse().ok());
+        let lines = response.body_mut().with_config().limit(u64::MAX).read_to_vec().map_err(|e| Away(format!("{url} broke off: {e}")))?;
+        match (code, next) {
+            (200, Some(next)) => Ok(Page { lines, next }),
+            (200, None) => anyhow::bail!("{url} is no rapport service: its answer has no x-next-offset"),
+            _ => {
+                let message =
+                    serde_json::from_slice::<serde_json::Value>(&lines).ok().and_then(|v| Some(v.get("error")?.as_str()?.to_owned()));
+                let message = format!("{url} answered {code}: {}", message.unwrap_or_else(|| "no reason given".into()));
+                if code == 503 { Err(Away(message).into()) } else { Err(anyhow::anyhow!(message)).context("cannot follow") }
+            }
+        }
+    }
 }

@@ -2,6 +2,15 @@
 //!
 //! Reads and writes through [`crate::log::Gateway`] alone; knows no worker, engine or backend.
 
+mod console;
+mod customer;
+mod guard;
+mod ingest;
+mod outputs;
+mod problem;
+mod server;
 mod status;
+mod tls;
 
+pub use server::{BindError, Running, Server};
 pub use status::{Status, WorkerStatus};

@@ -3,3 +3,4 @@
 mod brokers;
 mod embedded_log;
 mod process;
+mod http;
