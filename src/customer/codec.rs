@@ -325,3 +325,135 @@ fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
     *input = tail;
     Some(*head)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn actor() -> impl Strategy<Value = Actor> {
+        prop_oneof![Just(Actor::Customer), Just(Actor::Agent), Just(Actor::System)]
+    }
+
+    fn maybe(number: impl Strategy<Value = f32>) -> impl Strategy<Value = f32> {
+        proptest::option::of(number).prop_map(|n| n.unwrap_or(f32::NAN))
+    }
+
+    prop_compose! {
+        fn item()(
+            id in "[a-z0-9é]{1,20}", time in 0i64..4_000_000_000_000_000, actor in actor(), names in any::<[u32; 6]>(), absent in any::<u8>(),
+            numbers in (maybe(0.0f32..1e6), maybe(0.0f32..99.0), maybe(1.0f32..5.0)), tokens in proptest::collection::vec(1u32.., 0..130), more in 0u32..1000, marks in 0u8..8,
+        ) -> Item {
+            let name = |i: usize| if absent & (1 << i) != 0 { 0 } else { names[i] };
+            let tokens: Box<[u32]> = tokens.into();
+            Item {
+                id: id.into(), occurred_at: Timestamp(time), actor, kind: names[5].max(1),
+                channel: name(0), language: name(1), category: name(2), item: name(3), conversation: name(4),
+                amount: numbers.0, quantity: numbers.1, rating: numbers.2,
+                length: if tokens.is_empty() { 0 } else { tokens.len() as u32 + more },
+                marks: if tokens.is_empty() { 0 } else { marks },
+                distinct: distinct(&tokens), tokens,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn state()(
+            items in proptest::collection::vec((item(), proptest::option::of("[a-z]{1,9}( [a-z]{1,9}){0,5}")), 0..50),
+            ids in proptest::collection::vec(any::<u64>(), 0..70), vector in proptest::collection::vec(-1.0f32..1.0, 0..40), has_model in any::<bool>(),
+        ) -> CustomerState {
+            let mut state = CustomerState::default();
+            ids.into_iter().for_each(|id| state.saw(id, 64));
+            for (item, words) in items {
+                state.newest = state.newest.max(item.occurred_at);
+                state.push(item, words.map(Box::from), 32);
+            }
+            let mut baseline = Baseline::default();
+            vector.iter().for_each(|x| baseline.add(3.0 + x));
+            state.model = has_model.then(|| ModelState { version: 7, vector: vector.into(), baseline });
+            state
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(state in state()) {
+            let mut bytes = Vec::new();
+            state.encode(&mut bytes);
+            prop_assert_eq!(CustomerState::decode(&bytes), Ok(state));
+        }
+
+        #[test]
+        fn damage_is_told_and_never_panics(state in state(), at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<prop::sample::Index>()) {
+            let mut bytes = Vec::new();
+            state.encode(&mut bytes);
+            prop_assert!(CustomerState::decode(&bytes[..cut.index(bytes.len())]).is_err());
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(CustomerState::decode(&bytes).is_err());
+        }
+
+        /// Even where the check happens to match, arbitrary bytes are an error or a state, not a crash.
+        #[test]
+        fn arbitrary_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            bytes.insert(0, FORMAT);
+            let check = xxh3_64(&bytes) as u32;
+            bytes.extend_from_slice(&check.to_le_bytes());
+            let _ = CustomerState::decode(&bytes);
+        }
+    }
+
+    /// A full window of 32 interactions with texts of 15 words, 16-byte ids, a full id memory and the champion's vector sizes.
+    fn full() -> CustomerState {
+        let mut state = CustomerState::default();
+        for n in 0..100u64 {
+            let id = format!("interaction-{n:04}");
+            let tokens: Box<[u32]> = (0..15).map(|i| (n as u32 * 31 + i).wrapping_mul(2_654_435_761) | 1).collect();
+            let item = Item {
+                id: id.into(),
+                occurred_at: Timestamp(1_700_000_000_000_000 + n as i64 * 37_000_001),
+                actor: if n % 2 == 0 { Actor::Customer } else { Actor::Agent },
+                kind: 0x1234_5678,
+                channel: 0x9abc_def0,
+                language: 77,
+                category: 0,
+                item: 0,
+                conversation: 0x0bad_cafe,
+                amount: f32::NAN,
+                quantity: f32::NAN,
+                rating: if n % 10 == 0 { 4.0 } else { f32::NAN },
+                distinct: distinct(&tokens),
+                tokens,
+                length: 15,
+                marks: 1,
+            };
+            state.newest = item.occurred_at;
+            state.saw(n.wrapping_mul(0x9e37_79b9_7f4a_7c15), 64);
+            let words = (n % 2 == 0).then(|| vec!["refunds"; 15].join(" ").into());
+            state.push(item, words, 32);
+        }
+        let mut baseline = Baseline::default();
+        (0..20).for_each(|i| baseline.add(3.0 + i as f32 / 40.0));
+        state.model = Some(ModelState { version: 42, vector: (0..384).map(|i| i as f32 / 384.0).collect(), baseline });
+        state
+    }
+
+    #[test]
+    fn a_full_window_takes_at_most_8_kib() {
+        let mut bytes = Vec::new();
+        full().encode(&mut bytes);
+        assert!(bytes.len() <= 8192, "{} bytes", bytes.len());
+    }
+
+    /// The stored form does not change by accident: changing it needs a new [`FORMAT`], and these numbers.
+    #[test]
+    fn golden_bytes() {
+        let mut bytes = Vec::new();
+        full().encode(&mut bytes);
+        assert_eq!((bytes.len(), format!("{:016x}", xxh3_64(&bytes)).as_str()), (6060, "golden"));
+        let mut empty = Vec::new();
+        CustomerState::default().encode(&mut empty);
+        assert_eq!(crate::model::hex(&empty), "golden");
+    }
+}
