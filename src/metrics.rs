@@ -98,6 +98,7 @@ struct Metrics {
     restore_seconds: Histogram,
     rebalances: IntCounter,
     rebuilt: IntCounter,
+    lost: IntCounter,
     alerts: IntCounterVec,
     model: IntGaugeVec,
     ready: IntGauge,
@@ -161,6 +162,7 @@ impl Metrics {
                 "rapport_states_rebuilt_total",
                 "Customers whose model state was rebuilt from the window for another model version.",
             ),
+            lost: counter("rapport_lost_records_total", "Input records that retention deleted before they were read."),
             alerts: counters("rapport_alerts_total", "Published alert transitions by kind and state.", &["kind", "state"]),
             model: gauges("rapport_model_info", "Constant 1, labelled by the version of the model that serves.", &["version"]),
             ready: add(&registry, IntGauge::new("rapport_ready", "1 while every worker owns its partitions and has restored them.")),
@@ -269,6 +271,11 @@ pub fn restored(states: u64, elapsed: Duration) {
 /// Customers whose model state was rebuilt from the window because another model version serves.
 pub fn rebuilt(customers: usize) {
     METRICS.rebuilt.inc_by(customers as u64);
+}
+
+/// Input records are gone unread, because retention deleted them.
+pub fn lost(records: u64) {
+    METRICS.lost.inc_by(records);
 }
 
 /// An alert transition was published. Names as in the record: `satisfaction_low`, `raised`.

@@ -11,6 +11,7 @@ mod import;
 mod output;
 mod score;
 mod serve;
+pub mod service;
 mod tail;
 mod topics;
 mod train;

@@ -115,15 +115,6 @@ pub const DEFAULT_FILE: &str = "rapport.toml";
 /// The bundle that comes with the program, from its own directory.
 pub const DEFAULT_MODEL: &str = "onnx/champion";
 
-impl StateConfig {
-    /// What of it the engine wants.
-    pub fn engine(&self) -> EngineConfig {
-        // At most 36,500 days, which fits.
-        let allowed_lateness = i64::try_from(self.allowed_lateness.as_micros()).unwrap_or(i64::MAX);
-        EngineConfig { window: self.window, dedupe: self.dedupe, allowed_lateness }
-    }
-}
-
 impl Config {
     /// Reads file, environment and flags. Without `file`, [`DEFAULT_FILE`] is read if it exists.
     ///
@@ -154,10 +145,11 @@ impl Config {
     }
 
     /// What of it changes scores.
-    pub fn engine(&self) -> crate::engine::EngineConfig {
-        crate::engine::EngineConfig {
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
             window: self.state.window,
             dedupe: self.state.dedupe,
+            // At most 36,500 days, which fits.
             allowed_lateness: i64::try_from(self.state.allowed_lateness.as_micros()).unwrap_or(i64::MAX),
         }
     }

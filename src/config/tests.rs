@@ -26,7 +26,7 @@ fn nothing_set() {
     assert_eq!((c.log.group.as_str(), c.log.prefix.as_str()), ("rapport", "rapport"));
     assert_eq!(c.log.dir, Path::new("rapport-data/log"));
     assert_eq!(c.model.dir, Path::new(DEFAULT_MODEL));
-    assert_eq!(c.state.engine(), EngineConfig::default());
+    assert_eq!(c.engine(), EngineConfig::default());
     assert!(c.worker.threads >= 1 && !c.worker.instance.is_empty());
     assert_eq!(c.worker.batch, 512);
     assert_eq!(c.http.bind.to_string(), "127.0.0.1:8080");

@@ -163,6 +163,10 @@ impl<L: Log + ?Sized> Log for Box<L> {
         (**self).lag()
     }
 
+    fn events(&mut self) -> LogEvents {
+        (**self).events()
+    }
+
     fn close(&mut self) -> Result<(), LogError> {
         (**self).close()
     }

@@ -130,12 +130,24 @@ impl<L: Log> Worker<L> {
             }
             if lag_told.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
                 lag_told = Some(Instant::now());
-                for (partition, records) in self.log.lag() {
-                    metrics::lag(partition, records);
-                }
+                self.observe_log();
             }
         }
         Ok(())
+    }
+
+    fn observe_log(&mut self) {
+        for (partition, records) in self.log.lag() {
+            metrics::lag(partition, records);
+        }
+        let events = self.log.events();
+        if events.restores > 0 {
+            metrics::restored(events.restored_states, Duration::from_secs_f64(events.restore_seconds.max(0.0)));
+        }
+        if events.lost_records > 0 {
+            metrics::lost(events.lost_records);
+            tracing::error!("{} interactions were deleted by retention before they were read; keep them longer", events.lost_records);
+        }
     }
 
     /// One poll and one commit, or what is left of the last turn after a retriable failure.

@@ -1,0 +1,149 @@
+//! The running service: workers on a log, and HTTP beside them. `serve` runs it until a signal, `demo` until its input is scored.
+//!
+//! Puts the parts together and knows none of their insides.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, anyhow};
+
+use super::usage;
+use crate::config::{Config, LogKind};
+use crate::engine::Engine;
+use crate::http;
+use crate::interaction::Name;
+use crate::log::embedded::Embedded;
+use crate::log::kafka::{KafkaGateway, KafkaLog, KafkaSettings, verify_topics};
+use crate::log::{Gateway, Log, LogError};
+use crate::worker::{Stop, Worker, WorkerOptions, WorkerState};
+
+/// A service that works until [`Self::stop`].
+pub struct Service {
+    stop: Stop,
+    status: Arc<http::Status>,
+    http: http::Running,
+    workers: Vec<JoinHandle<Result<(), LogError>>>,
+    gateway: Arc<dyn Gateway>,
+    /// The log, where it is the embedded one.
+    embedded: Option<Embedded>,
+    model: Name,
+}
+
+impl Service {
+    /// Loads the model, takes the address, opens the log and only then starts to work.
+    ///
+    /// # Errors
+    /// Usage errors where the configuration is wrong, others where the model, the address or the log cannot be had; with what to do.
+    pub fn start(config: &Config) -> anyhow::Result<Self> {
+        let model = super::load_model(&config.model.dir).context("model.dir (RAPPORT_MODEL_DIR, --model)")?;
+        let server = http::Server::bind(&config.http).map_err(|e| match e {
+            http::BindError::Config(message) => usage(message),
+            e => e.into(),
+        })?;
+        let url = server.url();
+
+        let (logs, gateway, embedded, what) = match config.log.kind {
+            LogKind::Embedded => {
+                let log = Embedded::open(&config.log.dir)?;
+                let count = config.worker.threads.min(log.partitions() as usize);
+                let logs =
+                    (0..count).map(|i| Ok(Box::new(log.worker(i, count)?) as Box<dyn Log + Send>)).collect::<Result<Vec<_>, LogError>>()?;
+                let what = format!("embedded log in {}, {} partitions", config.log.dir.display(), log.partitions());
+                (logs, Arc::new(log.clone()) as Arc<dyn Gateway>, Some(log), what)
+            }
+            LogKind::Kafka => {
+                let settings = KafkaSettings::from(config);
+                settings.validate().map_err(usage)?;
+                verify_topics(&settings)?;
+                let gateway = KafkaGateway::open(&settings)?;
+                let mut logs = Vec::new();
+                for index in 0..config.worker.threads {
+                    let log = KafkaLog::open(&settings, index)?;
+                    gateway.watch(log.states());
+                    logs.push(Box::new(log) as Box<dyn Log + Send>);
+                }
+                let what = format!("topics {}.* of {} in group {}", settings.prefix, settings.brokers, settings.group);
+                (logs, Arc::new(gateway) as Arc<dyn Gateway>, None, what)
+            }
+        };
+
+        let status = Arc::new(http::Status::new(logs.len()));
+        let stop = Stop::default();
+        let http = server.start(gateway.clone(), status.clone()).context("cannot start the HTTP server")?;
+        let version = model.version.clone();
+        crate::metrics::model(version.as_str());
+        let count = logs.len();
+        let mut workers = Vec::with_capacity(count);
+        for (index, log) in logs.into_iter().enumerate() {
+            let (model, alerts, engine, stop, status) =
+                (model.clone(), config.alerts.clone(), config.engine(), stop.clone(), status.clone());
+            let options = WorkerOptions::new(index, config.worker.batch, &config.log.prefix);
+            let work = move || {
+                // Made here because a model's run-time state belongs to one thread.
+                let engine = Engine::new(model, alerts, engine).map_err(|e| LogError::Fatal(e.to_string()))?;
+                Worker::new(log, engine, options).run(&stop, |state| {
+                    status.set(
+                        index,
+                        match state {
+                            WorkerState::Working(partitions) => http::WorkerStatus::Ready(partitions),
+                            WorkerState::Failing(reason) => http::WorkerStatus::Failed(reason),
+                            WorkerState::Ended(reason) => http::WorkerStatus::Failed(reason.unwrap_or_else(|| "stopped".into())),
+                        },
+                    );
+                })
+            };
+            workers.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work).context("cannot start a worker thread")?);
+        }
+        tracing::info!(model = %version, workers = count, "serving the {what} at {url}");
+        Ok(Self { stop, status, http, workers, gateway, embedded, model: version })
+    }
+
+    /// Where HTTP listens, with the port that it got.
+    pub fn address(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    pub fn gateway(&self) -> &Arc<dyn Gateway> {
+        &self.gateway
+    }
+
+    /// The log, where it is the embedded one.
+    pub fn embedded(&self) -> Option<&Embedded> {
+        self.embedded.as_ref()
+    }
+
+    /// Version of the model that serves.
+    pub fn model(&self) -> &str {
+        self.model.as_str()
+    }
+
+    /// Why it is not ready; `None` when every worker works.
+    pub fn not_ready(&self) -> Option<String> {
+        self.status.not_ready()
+    }
+
+    /// Whether a worker has ended by itself; [`Self::stop`] says why.
+    pub fn failed(&self) -> bool {
+        self.workers.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Workers finish the batch at hand, commit and leave the log; open requests end.
+    ///
+    /// # Errors
+    /// The first worker's failure, where one ended by itself.
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.status.stopping();
+        self.stop.request();
+        self.http.stop();
+        let mut result = Ok(());
+        for (index, worker) in self.workers.into_iter().enumerate() {
+            let ended = match worker.join() {
+                Ok(ended) => ended.with_context(|| format!("worker {index}")),
+                Err(_) => Err(anyhow!("worker {index} panicked, which is a defect; nothing of its last batch was committed")),
+            };
+            result = result.and(ended);
+        }
+        result
+    }
+}
