@@ -2,5 +2,6 @@
 
 mod brokers;
 mod embedded_log;
-mod process;
 mod http;
+mod process;
+mod schemas;

@@ -69,8 +69,32 @@ fn any_value() -> impl Strategy<Value = Value> {
             json!({"": ""}),
             json!({"a": 1, "b": "x", "c": false}),
         ]),
-        select(vec!["", " ", "3", "c-1", "EUR", "eur", "EURO", "en", "de-CH-1901", "zh_CN", "x-y", "agent", "system", "Customer", "bot", "a\u{0}b", "\n", "\u{7f}", "\u{9f}", "\u{a0}", "中文", "survey", "campaign"])
-            .prop_map(text),
+        select(vec![
+            "",
+            " ",
+            "3",
+            "c-1",
+            "EUR",
+            "eur",
+            "EURO",
+            "en",
+            "de-CH-1901",
+            "zh_CN",
+            "x-y",
+            "agent",
+            "system",
+            "Customer",
+            "bot",
+            "a\u{0}b",
+            "\n",
+            "\u{7f}",
+            "\u{9f}",
+            "\u{a0}",
+            "中文",
+            "survey",
+            "campaign"
+        ])
+        .prop_map(text),
         select(vec![63usize, 64, 65, 127, 128, 129, 40_000]).prop_map(|n| Value::String("k".repeat(n))),
         "[a-zA-Z0-9-]{1,12}".prop_map(Value::String),
         "[a-z]{2,3}(-[A-Za-z0-9]{1,8}){0,4}".prop_map(Value::String),
@@ -221,7 +245,8 @@ fn fields_and_words_are_those_of_the_code() {
 }
 
 fn full_score() -> Score {
-    let top = |n: usize| ClassScore::Top((0..n).map(|i| ClassProbability { label: format!("l{i}").as_str().into(), probability: 0.2 }).collect());
+    let top =
+        |n: usize| ClassScore::Top((0..n).map(|i| ClassProbability { label: format!("l{i}").as_str().into(), probability: 0.2 }).collect());
     Score {
         customer_id: "c-42".into(),
         interaction_id: Some("i-9".into()),
