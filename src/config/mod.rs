@@ -222,10 +222,18 @@ fn http(s: &mut Settings) -> Result<HttpConfig, String> {
     let origin = s.origin("http.bind").unwrap_or_default();
     let bind = s.parsed("http.bind", "an address and port such as \"127.0.0.1:8080\" or \"[::1]:8080\"", address)?;
     let bind = bind.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080));
-    let token = s.parsed("http.token", "16 to 512 visible ASCII characters", |t| {
-        ((16..=512).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic())).then(|| t.to_string())
-    })?;
-    let (cert, key) = (readable_file(s, "http.tls_cert")?, readable_file(s, "http.tls_key")?);
+    let right = "16 to 512 visible ASCII characters";
+    let valid = |t: &str| ((16..=512).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic())).then(|| t.to_string());
+    let token = match (s.parsed("http.token", right, valid)?, readable_file(s, "http.token_file", "a file that this user can read")?) {
+        (Some(_), Some(_)) => return Err("http.token and http.token_file are both set: set one".into()),
+        (token, None) => token,
+        (None, Some(path)) => {
+            let read = std::fs::read_to_string(&path).ok().and_then(|text| valid(text.trim()));
+            Some(read.ok_or_else(|| format!("http.token_file = {path:?}: the file must hold {right}"))?)
+        }
+    };
+    let pem = "a PEM file that this user can read";
+    let (cert, key) = (readable_file(s, "http.tls_cert", pem)?, readable_file(s, "http.tls_key", pem)?);
     let missing: Vec<_> = [("http.tls_cert", cert.is_some()), ("http.tls_key", key.is_some()), ("http.token", token.is_some())]
         .into_iter()
         .filter_map(|(name, there)| (!there).then_some(name))
@@ -246,12 +254,12 @@ fn http(s: &mut Settings) -> Result<HttpConfig, String> {
 }
 
 /// A file that can be opened now, so that a wrong path is a wrong configuration and not a failure later.
-fn readable_file(s: &mut Settings, key: &'static str) -> Result<Option<PathBuf>, String> {
+fn readable_file(s: &mut Settings, key: &'static str, right: &str) -> Result<Option<PathBuf>, String> {
     let origin = s.origin(key).unwrap_or_default();
     let Some(path) = s.path(key)? else { return Ok(None) };
     match std::fs::File::open(&path) {
         Ok(_) => Ok(Some(path)),
-        Err(e) => Err(format!("{origin}: {key} = {path:?}: {e}; must be a PEM file that this user can read")),
+        Err(e) => Err(format!("{origin}: {key} = {path:?}: {e}; must be {right}")),
     }
 }
 

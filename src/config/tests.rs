@@ -175,3 +175,16 @@ fn off_loopback_wants_tls_and_token() {
     wrong(&format!("{both}bind = \"0.0.0.0:8080\""), &["set http.token,"]);
     assert_eq!(ok(&format!("{both}bind = \"0.0.0.0:8080\"\ntoken = \"0123456789abcdef\"")).http.bind.port(), 8080);
 }
+
+#[test]
+fn a_token_may_come_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    let toml = |more: &str| format!("[http]\ntoken_file = {file:?}\n{more}");
+    wrong(&toml(""), &["http.token_file", file.to_str().unwrap(), "can read"]);
+    std::fs::write(&file, "short-secret").unwrap();
+    wrong(&toml(""), &["http.token_file", "16 to 512"]);
+    std::fs::write(&file, "0123456789abcdef\n").unwrap();
+    assert_eq!(ok(&toml("")).http.token.as_deref(), Some("0123456789abcdef"));
+    wrong(&toml("token = \"0123456789abcdef\""), &["http.token", "http.token_file", "set one"]);
+}
