@@ -1,12 +1,12 @@
 //! `rapport import`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
 use crate::cli::usage;
 use crate::import::csv_map::{self, Mapping, MappingError};
-use crate::import::{Sink, Summary, cdnow, chinese_reviews, clinc150, jddc, multidogo, online_retail, ssa, uss};
+use crate::import::{Sink, Summary, cdnow, chinese_reviews, clinc150, demo, jddc, multidogo, online_retail, ssa, uss};
 
 /// Turns public data sets and CSV into interactions and labels.
 ///
@@ -116,6 +116,24 @@ enum Source {
         #[arg(long)]
         in_file_order: bool,
     },
+    /// The interactions that ship with `rapport demo`, from MultiDoGO and Online Retail II.
+    #[command(
+        after_help = "Example:\n  rapport import demo --multidogo data/multidogo --online-retail data/online_retail_ii --out deploy/demo/interactions.jsonl.gz"
+    )]
+    Demo {
+        /// Folder of the MultiDoGO files.
+        #[arg(long, value_name = "DIR")]
+        multidogo: PathBuf,
+        /// Folder of both years of Online Retail II.
+        #[arg(long, value_name = "DIR")]
+        online_retail: PathBuf,
+        /// Decides which conversations and customers are taken.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        /// Where the interactions go, gzip if the name ends in .gz.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -149,10 +167,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::Ssa { files } => files.each(ssa::import),
         Source::Cdnow { files } => files.each(cdnow::import),
         Source::Csv { files, columns, constants, label_columns, time_format, delimiter, in_file_order } => {
-            Mapping::new(columns, constants, label_columns, time_format.as_deref(), delimiter, in_file_order)
-                .map_err(anyhow::Error::from)
-                .and_then(|mapping| files.each(|path, sink| csv_map::import(path, &mapping, sink)))
-                .map_err(|e| if e.is::<MappingError>() { usage(e.to_string()) } else { e })
+            let mapping =
+                Mapping::new(columns, constants, label_columns, time_format.as_deref(), delimiter).map_err(|e| usage(e.to_string()))?;
+            let sink = if in_file_order { files.sink()? } else { files.sink()?.in_order_of_time() };
+            let import = |path: &Path, sink: &mut Sink| csv_map::import(path, &mapping, sink);
+            files.each_into(sink, import).map_err(|e| if e.is::<MappingError>() { usage(e.to_string()) } else { e })
+        }
+        Source::Demo { multidogo, online_retail, seed, out } => {
+            let mut sink = Sink::create(Some(&out), None)?.in_order_of_time();
+            demo::import(&multidogo, &online_retail, seed, &mut sink)?;
+            sink.finish()
         }
     }?;
     report(&summary);
@@ -167,8 +191,11 @@ impl Files {
         Sink::create(self.out.as_deref(), self.labels.as_deref())
     }
 
-    fn each(&self, import: impl Fn(&std::path::Path, &mut Sink) -> anyhow::Result<()>) -> anyhow::Result<Summary> {
-        let mut sink = self.sink()?;
+    fn each(&self, import: impl Fn(&Path, &mut Sink) -> anyhow::Result<()>) -> anyhow::Result<Summary> {
+        self.each_into(self.sink()?, import)
+    }
+
+    fn each_into(&self, mut sink: Sink, import: impl Fn(&Path, &mut Sink) -> anyhow::Result<()>) -> anyhow::Result<Summary> {
         for path in &self.inputs {
             import(path, &mut sink)?;
         }

@@ -58,7 +58,7 @@ pub fn import(path: &Path, sink: &mut Sink) -> anyhow::Result<()> {
             ..Row::new(&id, &id, invented_time(number, 0), "review")
         };
         if sink.interaction(&row, place)? {
-            sink.class(&id, "sentiment", sentiment)?;
+            sink.class(&id, "sentiment", sentiment, place)?;
         }
     }
     some_rows(path, sink.written() - before, "the Chinese shopping reviews", "cat,label,review with label 0 or 1")

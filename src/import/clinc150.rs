@@ -44,7 +44,7 @@ pub fn import(path: &Path, splits: &[String], sink: &mut Sink) -> anyhow::Result
                 ..Row::new(&id, &id, invented_time(number, 0), "message")
             };
             if sink.interaction(&row, place)? {
-                sink.class(&id, "intent", intent)?;
+                sink.class(&id, "intent", intent, place)?;
             }
         }
     }

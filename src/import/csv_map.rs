@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::read::{open, stem};
 use super::{Place, Sink};
-use crate::interaction::Timestamp;
+use crate::interaction::{Label, SATISFACTION, Timestamp};
 
 const TEXT_FIELDS: [&str; 12] =
     ["id", "customer_id", "occurred_at", "kind", "actor", "conversation_id", "channel", "language", "item", "category", "text", "currency"];
@@ -35,8 +35,6 @@ pub struct Mapping {
     labels: Vec<(String, String)>,
     time: TimeFormat,
     delimiter: u8,
-    /// Write in file order with bounded memory instead of sorting by time.
-    in_file_order: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -58,7 +56,6 @@ impl Mapping {
         labels: Vec<(String, String)>,
         time_format: Option<&str>,
         delimiter: u8,
-        in_file_order: bool,
     ) -> Result<Self, MappingError> {
         let fields: Vec<&str> = columns.iter().chain(&constants).map(|(field, _)| field.as_str()).collect();
         for (i, field) in fields.iter().enumerate() {
@@ -79,22 +76,19 @@ impl Mapping {
                 return Err(MappingError(format!("{required} is missing; add --map {required}=COLUMN or --set {required}=VALUE")));
             }
         }
+        for (task, _) in &labels {
+            let value = if task == SATISFACTION { Value::from(3) } else { Value::from("class") };
+            let line = serde_json::json!({ "interaction_id": "i", "task": task, "value": value });
+            Label::decode(line.to_string().as_bytes()).map_err(|e| MappingError(format!("--label {task:?}: {}", e.message)))?;
+        }
         let time = match time_format {
             None => TimeFormat::Guess,
             Some("unix") => TimeFormat::UnixSeconds,
             Some("unix-ms") => TimeFormat::UnixMillis,
             Some(pattern) => TimeFormat::Pattern(pattern.to_owned()),
         };
-        Ok(Self { columns, constants, labels, time, delimiter, in_file_order })
+        Ok(Self { columns, constants, labels, time, delimiter })
     }
-}
-
-/// A row on its way out: time, line, interaction, labels by task.
-struct Mapped {
-    at: Timestamp,
-    line: u64,
-    interaction: Map<String, Value>,
-    labels: Vec<(String, String)>,
 }
 
 /// Reads one file. A row without an id gets one of the file's name and its line.
@@ -117,7 +111,6 @@ pub fn import(path: &Path, mapping: &Mapping, sink: &mut Sink) -> anyhow::Result
         named.iter().map(find).collect()
     };
     let (columns, labels) = (index(&mapping.columns)?, index(&mapping.labels)?);
-    let mut kept = Vec::new();
     let mut row = csv::StringRecord::new();
     loop {
         match rows.read_record(&mut row) {
@@ -130,30 +123,27 @@ pub fn import(path: &Path, mapping: &Mapping, sink: &mut Sink) -> anyhow::Result
             }
         }
         let line = row.position().map_or(0, csv::Position::line);
+        let place = Place { file: path, line };
         if row.len() != header.len() {
-            sink.bad(Place { file: path, line }, format_args!("{} columns, the header has {}", row.len(), header.len()));
+            sink.bad(place, format_args!("{} columns, the header has {}", row.len(), header.len()));
             continue;
         }
         let taken = columns.iter().map(|(field, index)| (field.as_str(), row.get(*index).unwrap_or_default()));
         let constant = mapping.constants.iter().map(|(field, value)| (field.as_str(), value.as_str()));
-        match interaction(taken.chain(constant), mapping) {
-            Ok((at, mut interaction)) => {
-                interaction.entry("id").or_insert_with(|| Value::from(format!("{stem}-{line:07}")));
-                let named = labels.iter().map(|(task, index)| (task.clone(), row.get(*index).unwrap_or_default().trim().to_owned()));
-                let mapped = Mapped { at, line, interaction, labels: named.filter(|(_, value)| !value.is_empty()).collect() };
-                if mapping.in_file_order {
-                    write(path, &mapped, sink)?;
-                } else {
-                    kept.push(mapped);
-                }
+        let (at, mut interaction) = match interaction(taken.chain(constant), mapping) {
+            Ok(found) => found,
+            Err(why) => {
+                sink.bad(place, why);
+                continue;
             }
-            Err(why) => sink.bad(Place { file: path, line }, why),
+        };
+        let id = interaction.entry("id").or_insert_with(|| Value::from(format!("{stem}-{line:07}")));
+        let id = id.as_str().unwrap_or_default().to_owned();
+        if sink.object(&interaction, at, place)? {
+            for (task, index) in &labels {
+                label(&id, task, row.get(*index).unwrap_or_default().trim(), place, sink)?;
+            }
         }
-    }
-    // Stable: rows of one moment stay in file order.
-    kept.sort_by_key(|mapped| mapped.at);
-    for mapped in &kept {
-        write(path, mapped, sink)?;
     }
     anyhow::ensure!(
         sink.written() > before,
@@ -197,22 +187,21 @@ fn interaction<'a>(cells: impl Iterator<Item = (&'a str, &'a str)>, mapping: &Ma
     Ok((at.ok_or("occurred_at is empty")?, out))
 }
 
-fn write(path: &Path, mapped: &Mapped, sink: &mut Sink) -> anyhow::Result<()> {
-    let place = Place { file: path, line: mapped.line };
-    if !sink.interaction(&mapped.interaction, place)? {
+/// Writes one cell of a label column; an empty cell is no label.
+fn label(id: &str, task: &str, value: &str, place: Place<'_>, sink: &mut Sink) -> anyhow::Result<()> {
+    if value.is_empty() {
         return Ok(());
     }
-    let id = mapped.interaction.get("id").and_then(Value::as_str).unwrap_or_default();
-    for (task, value) in &mapped.labels {
-        if task != "satisfaction" {
-            sink.class(id, task, value)?;
-        } else if let Some(rating) = value.parse::<f64>().ok().filter(|r| (1.0..=5.0).contains(r)) {
-            sink.rating(id, rating)?;
-        } else {
-            sink.bad(place, format_args!("label satisfaction {value:?} is no number 1 to 5; the interaction is kept without it"));
+    if task != SATISFACTION {
+        return sink.class(id, task, value, place);
+    }
+    match value.parse::<f64>() {
+        Ok(rating) => sink.rating(id, rating, place),
+        Err(_) => {
+            sink.bad(place, format_args!("label satisfaction {value:?} is no number; the interaction is kept without it"));
+            Ok(())
         }
     }
-    Ok(())
 }
 
 impl TimeFormat {

@@ -113,10 +113,10 @@ impl Dialogue {
                     continue;
                 }
                 if let Some(rating) = turn.rating {
-                    sink.rating(&id, rating)?;
+                    sink.rating(&id, rating, place)?;
                 }
                 if actions {
-                    sink.class(&id, "action", &turn.action)?;
+                    sink.class(&id, "action", &turn.action, place)?;
                 }
             }
         }

@@ -9,6 +9,7 @@ pub mod cdnow;
 pub mod chinese_reviews;
 pub mod clinc150;
 pub mod csv_map;
+pub mod demo;
 pub mod jddc;
 pub mod multidogo;
 pub mod online_retail;

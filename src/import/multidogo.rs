@@ -93,7 +93,7 @@ pub fn write(stem: &str, turn: &Turn<'_>, at: Timestamp, place: Place<'_>, sink:
         ..Row::new(&id, &customer, at, "message")
     };
     if sink.interaction(&row, place)? && !turn.intent.is_empty() {
-        sink.class(&id, "intent", turn.intent)?;
+        sink.class(&id, "intent", turn.intent, place)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 
-use crate::interaction::Timestamp;
+use crate::interaction::{DecodeOptions, Label, SATISFACTION, Timestamp, decode};
 
 /// Rows left out that are reported one by one; the rest is only counted.
 const REPORTED: usize = 5;
@@ -101,6 +101,8 @@ pub struct Summary {
 pub struct Sink {
     interactions: Box<dyn Write>,
     labels: Option<Box<dyn Write>>,
+    /// Interactions waiting to be sorted, where order of time was asked for.
+    held: Option<Vec<(Timestamp, Box<[u8]>)>>,
     line: Vec<u8>,
     reported: usize,
     summary: Summary,
@@ -122,43 +124,72 @@ impl Sink {
 
     /// Writes to these writers.
     pub fn new(interactions: Box<dyn Write>, labels: Option<Box<dyn Write>>) -> Self {
-        Self { interactions, labels, line: Vec::new(), reported: 0, summary: Summary::default() }
+        Self { interactions, labels, held: None, line: Vec::new(), reported: 0, summary: Summary::default() }
+    }
+
+    /// Writes nowhere and reports nothing: for a first reading of files that are read twice.
+    pub fn silent() -> Self {
+        Self { reported: REPORTED + 1, ..Self::new(Box::new(std::io::sink()), None) }
+    }
+
+    /// Keeps all interactions in memory and writes them in order of time at the end; those of one moment stay in order of arrival.
+    pub fn in_order_of_time(mut self) -> Self {
+        self.held = Some(Vec::new());
+        self
     }
 
     /// Writes one interaction, where it conforms; else counts `place` as left out and says `false`.
     ///
     /// # Errors
     /// Output that cannot be written.
-    pub fn interaction(&mut self, row: &impl Serialize, place: Place<'_>) -> anyhow::Result<bool> {
-        let _ = place;
+    pub fn interaction(&mut self, row: &Row<'_>, place: Place<'_>) -> anyhow::Result<bool> {
+        self.object(row, row.occurred_at, place)
+    }
+
+    /// The same of an object of another making that happened at `at`.
+    ///
+    /// # Errors
+    /// Output that cannot be written.
+    pub fn object(&mut self, object: &impl Serialize, at: Timestamp, place: Place<'_>) -> anyhow::Result<bool> {
         self.line.clear();
-        serde_json::to_writer(&mut self.line, row).context("cannot write an interaction as JSON")?;
+        serde_json::to_writer(&mut self.line, object).context("cannot write an interaction as JSON")?;
+        if let Err(reject) = decode(&self.line, DecodeOptions::default()) {
+            self.bad(place, reject);
+            return Ok(false);
+        }
         self.line.push(b'\n');
-        self.interactions.write_all(&self.line)?;
+        match &mut self.held {
+            Some(held) => held.push((at, self.line.as_slice().into())),
+            None => self.interactions.write_all(&self.line)?,
+        }
         self.summary.interactions += 1;
         Ok(true)
     }
 
-    /// Writes the mean rating, 1–5, of an interaction.
+    /// Writes the mean rating, 1–5, of an interaction; one that is none is counted and the interaction stays without it.
     ///
     /// # Errors
     /// Output that cannot be written.
-    pub fn rating(&mut self, interaction_id: &str, value: f64) -> anyhow::Result<()> {
-        self.label(&LabelLine { interaction_id, task: "satisfaction", value })
+    pub fn rating(&mut self, interaction_id: &str, value: f64, place: Place<'_>) -> anyhow::Result<()> {
+        self.label(&LabelLine { interaction_id, task: SATISFACTION, value }, place)
     }
 
     /// Writes the class of an interaction under a task other than satisfaction.
     ///
     /// # Errors
     /// Output that cannot be written.
-    pub fn class(&mut self, interaction_id: &str, task: &str, value: &str) -> anyhow::Result<()> {
-        self.label(&LabelLine { interaction_id, task, value })
+    pub fn class(&mut self, interaction_id: &str, task: &str, value: &str, place: Place<'_>) -> anyhow::Result<()> {
+        self.label(&LabelLine { interaction_id, task, value }, place)
     }
 
-    fn label(&mut self, label: &impl Serialize) -> anyhow::Result<()> {
+    fn label(&mut self, label: &impl Serialize, place: Place<'_>) -> anyhow::Result<()> {
         let Some(out) = &mut self.labels else { return Ok(()) };
         self.line.clear();
         serde_json::to_writer(&mut self.line, label).context("cannot write a label as JSON")?;
+        if let Err(reject) = Label::decode(&self.line) {
+            self.bad(place, format_args!("label: {reject}; the interaction is kept without it"));
+            return Ok(());
+        }
         self.line.push(b'\n');
         out.write_all(&self.line)?;
         self.summary.labels += 1;
@@ -192,6 +223,12 @@ impl Sink {
     /// # Errors
     /// Output that cannot be written.
     pub fn finish(mut self) -> anyhow::Result<Summary> {
+        if let Some(mut held) = self.held.take() {
+            held.sort_by_key(|(at, _)| *at);
+            for (_, line) in &held {
+                self.interactions.write_all(line)?;
+            }
+        }
         self.interactions.flush()?;
         if let Some(labels) = &mut self.labels {
             labels.flush()?;

@@ -57,7 +57,7 @@ fn sessions(path: &Path, prefix: &str, reader: impl BufRead, sink: &mut Sink) ->
             }
         };
         if text.trim().is_empty() {
-            close(&mut open_session, &mut last, sink)?;
+            close(&mut open_session, &mut last, place, sink)?;
             continue;
         }
         let fields: Vec<&str> = text.split('\t').collect();
@@ -79,7 +79,7 @@ fn sessions(path: &Path, prefix: &str, reader: impl BufRead, sink: &mut Sink) ->
             }
         };
         let Some((actor, words)) = said else {
-            close(&mut open_session, &mut last, sink)?;
+            close(&mut open_session, &mut last, place, sink)?;
             open_session = Some(value);
             continue;
         };
@@ -94,27 +94,24 @@ fn sessions(path: &Path, prefix: &str, reader: impl BufRead, sink: &mut Sink) ->
             ..Row::new(&id, &customer, invented_time(session, turn), "message")
         };
         if sink.interaction(&row, place)? {
-            sink.class(
-                &id,
-                "sentiment",
-                if value < 3.0 {
-                    "negative"
-                } else if value > 3.0 {
-                    "positive"
-                } else {
-                    "neutral"
-                },
-            )?;
+            let sentiment = if value < 3.0 {
+                "negative"
+            } else if value > 3.0 {
+                "positive"
+            } else {
+                "neutral"
+            };
+            sink.class(&id, "sentiment", sentiment, place)?;
             last = Some(id);
         }
     }
-    close(&mut open_session, &mut last, sink)
+    close(&mut open_session, &mut last, Place { file: path, line: 0 }, sink)
 }
 
 /// Ends a session: its satisfaction belongs to its last turn, whoever spoke it.
-fn close(satisfaction: &mut Option<f64>, last: &mut Option<String>, sink: &mut Sink) -> anyhow::Result<()> {
+fn close(satisfaction: &mut Option<f64>, last: &mut Option<String>, place: Place<'_>, sink: &mut Sink) -> anyhow::Result<()> {
     if let (Some(value), Some(id)) = (satisfaction.take(), last.take()) {
-        sink.rating(&id, value)?;
+        sink.rating(&id, value, place)?;
     }
     Ok(())
 }

@@ -75,14 +75,14 @@ pub fn import(path: &Path, options: Options, sink: &mut Sink) -> anyhow::Result<
         if customer_turn >= options.from_turn && !parsed.ratings.is_empty() {
             if options.each_rater {
                 for rating in &parsed.ratings {
-                    sink.rating(&id, *rating)?;
+                    sink.rating(&id, *rating, place)?;
                 }
             } else {
-                sink.rating(&id, parsed.ratings.iter().sum::<f64>() / parsed.ratings.len() as f64)?;
+                sink.rating(&id, parsed.ratings.iter().sum::<f64>() / parsed.ratings.len() as f64, place)?;
             }
         }
         if options.actions && !parsed.action.is_empty() {
-            sink.class(&id, "action", parsed.action)?;
+            sink.class(&id, "action", parsed.action, place)?;
         }
     }
     some_rows(path, sink.written() - before, "User Satisfaction Simulation", SHAPE)
