@@ -1,5 +1,6 @@
 //! One integration-test binary; a folder or file per plane.
 
+mod engine;
 mod brokers;
 mod embedded_log;
 mod http;
