@@ -6,6 +6,7 @@ mod bundle;
 mod layout;
 mod manifest;
 mod plan;
+mod pool;
 mod tokenizer;
 
 pub use bundle::{BundleError, ClassTask, Golden, GoldenStep, Model, content_version};

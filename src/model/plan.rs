@@ -9,9 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::framework::Framework;
 
+use super::pool::Pool;
 use super::{Manifest, Model, TextInput};
 
 /// Rows of one run of the sequence graph.
@@ -19,7 +21,9 @@ pub const ROWS: usize = 8;
 
 /// Optimised plans, shared by all threads.
 pub struct Plans {
+    /// The text graph, or what [`Pool::cut`] left of it.
     text: Arc<TypedRunnableModel>,
+    pool: Option<Pool>,
     sequence: Arc<TypedRunnableModel>,
     /// Names of the sequence graph's outputs, in order.
     outputs: Vec<String>,
@@ -37,14 +41,14 @@ impl Plans {
     /// # Errors
     /// The name of the file that is wrong, and how.
     pub fn build(manifest: &Manifest, text: &[u8], sequence: &[u8]) -> Result<Self, (&'static str, String)> {
-        // A graph that tract cannot type may panic inside it.
-        let guarded = |name: &'static str, build: &dyn Fn() -> TractResult<(Arc<TypedRunnableModel>, Vec<String>)>| {
-            catch_unwind(AssertUnwindSafe(build))
-                .map_err(|_| (name, "tract cannot read this graph".to_owned()))?
-                .map_err(|e| (name, format!("{e:#}")))
-        };
-        let (text, _) = guarded("text_cnn.onnx", &|| plan(text, 1, &["tokens", "bag", "scale"]))?;
-        let (sequence, outputs) = guarded("sequence.onnx", &|| plan(sequence, ROWS, &["text", "features", "state"]))?;
+        let (mut text, _) = read(text, &["tokens", "bag", "scale"]).map_err(|e| ("text_cnn.onnx", e))?;
+        let (sequence, outputs) = read(sequence, &["text", "features", "state"]).map_err(|e| ("sequence.onnx", e))?;
+        let mut pool = None;
+        if let Some((cut, rest)) = Pool::cut(&text) {
+            (pool, text) = (Some(cut), rest);
+        }
+        let text = plan(&text, 1).map_err(|e| ("text_cnn.onnx", e))?;
+        let sequence = plan(&sequence, ROWS).map_err(|e| ("sequence.onnx", e))?;
         for name in
             manifest.satisfaction.iter().map(|_| "satisfaction").chain(manifest.classes.keys().map(String::as_str)).chain(["state_out"])
         {
@@ -52,22 +56,30 @@ impl Plans {
                 return Err(("sequence.onnx", format!("there is no output {name:?}")));
             }
         }
-        Ok(Self { text, sequence, outputs })
+        Ok(Self { text, pool, sequence, outputs })
     }
 }
 
-/// Reads a graph, checks the names of its inputs, fixes the symbolic batch `B` and optimises.
-fn plan(bytes: &[u8], batch: usize, inputs: &[&str]) -> TractResult<(Arc<TypedRunnableModel>, Vec<String>)> {
-    let onnx = tract_onnx::onnx();
-    let proto = onnx.proto_model_for_read(&mut Cursor::new(bytes))?;
-    let graph = proto.graph.as_ref().context("there is no graph")?;
+/// Reads a graph, checks the names of its inputs and returns those of its outputs.
+fn read(bytes: &[u8], inputs: &[&str]) -> Result<(pb::ModelProto, Vec<String>), String> {
+    let proto = tract_onnx::onnx().proto_model_for_read(&mut Cursor::new(bytes)).map_err(|e| format!("{e:#}"))?;
+    let graph = proto.graph.as_ref().ok_or("there is no graph")?;
     let found: Vec<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
-    anyhow::ensure!(found == inputs, "its inputs are {found:?} instead of {inputs:?}");
+    if found != inputs {
+        return Err(format!("its inputs are {found:?} instead of {inputs:?}"));
+    }
     let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
-    let typed = onnx.model_for_proto_model(&proto)?.into_typed()?.into_decluttered()?;
-    let b = typed.symbols.sym("B");
-    let fixed = typed.set_symbols(&HashMap::from([(b, TDim::from(batch as i64))]))?;
-    Ok((fixed.into_optimized()?.into_runnable()?, outputs))
+    Ok((proto, outputs))
+}
+
+/// Fixes the symbolic batch `B` and optimises. A graph that tract cannot type may panic inside it.
+fn plan(proto: &pb::ModelProto, batch: usize) -> Result<Arc<TypedRunnableModel>, String> {
+    let build = || -> TractResult<_> {
+        let typed = tract_onnx::onnx().model_for_proto_model(proto)?.into_typed()?.into_decluttered()?;
+        let b = typed.symbols.sym("B");
+        typed.set_symbols(&HashMap::from([(b, TDim::from(batch as i64))]))?.into_optimized()?.into_runnable()
+    };
+    catch_unwind(AssertUnwindSafe(build)).map_err(|_| "tract cannot read this graph".to_owned())?.map_err(|e| format!("{e:#}"))
 }
 
 /// Runs a model's graphs; one per thread.
@@ -101,6 +113,14 @@ impl Runner {
     }
 
     fn encode_raw(&mut self, text: &TextInput, out: &mut [f32]) -> TractResult<()> {
+        if let Some(pool) = &self.model.plans.pool {
+            let pooled = &mut self.rows[0];
+            pooled.clear();
+            pooled.resize(pool.width(), 0.0);
+            pool.run(text, pooled).map_err(anyhow::Error::msg)?;
+            let pooled = Tensor::from_shape(&[1, pooled.len()], pooled)?;
+            return copy(&self.text.run(tvec!(pooled.into_tvalue()))?[0], out);
+        }
         // One row of padding at the end of each: the empty window is always among those that the maximum is over.
         let mut padded = |rows: &[u32]| {
             self.ids.clear();
