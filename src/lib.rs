@@ -15,6 +15,5 @@ pub mod interaction;
 pub mod log;
 pub mod metrics;
 pub mod model;
-#[cfg(feature = "train")]
 pub mod train;
 pub mod worker;

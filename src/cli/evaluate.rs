@@ -1,9 +1,79 @@
-//! `rapport evaluate`
+//! `rapport evaluate`: how good a bundle is on labelled interactions, beside its baselines.
+
+use std::path::PathBuf;
+
+use super::{engine_settings, load_model, progress_bar, usage};
+use crate::interaction::Timestamp;
+use crate::train::evaluate::{Report, evaluate};
+use crate::train::metrics::Quality;
 
 /// Judges a model bundle on labelled interactions.
+///
+/// Scores come from the engine of `serve`, from empty state; nothing is fitted. Prints a table and, with --json, writes the figures.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(
+    after_help = "Example:\n  rapport evaluate --model onnx/champion --interactions mwoz.jsonl --labels mwoz.labels.jsonl --json mwoz.json"
+)]
+pub struct Args {
+    /// Model bundle.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other.
+    #[arg(long, value_name = "F", num_args = 1.., required = true)]
+    interactions: Vec<PathBuf>,
+    /// Labels, JSON Lines; ratings among the interactions count too.
+    #[arg(long, value_name = "F", num_args = 1..)]
+    labels: Vec<PathBuf>,
+    /// Only interactions before this time (RFC 3339).
+    #[arg(long, value_name = "T")]
+    as_of: Option<String>,
+    /// Where to write the figures as JSON; `-` is standard output, in place of the table.
+    #[arg(long, value_name = "F")]
+    json: Option<PathBuf>,
+}
 
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let as_of = args.as_of.as_deref().map(Timestamp::parse).transpose().map_err(|e| usage(format!("--as-of: {e}")))?;
+    if args.interactions.iter().any(|p| p.as_os_str() == "-") {
+        return Err(usage("--interactions -: evaluation reads its input twice, name a file"));
+    }
+    let (policies, _) = engine_settings(None)?;
+    let model = load_model(&args.model)?;
+    let bar = progress_bar("scoring");
+    let (report, counts) = evaluate(model, policies, &args.interactions, &args.labels, as_of, |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    if counts.labels_without_interaction > 0 {
+        eprintln!("{} labels name no accepted interaction and were left out", counts.labels_without_interaction);
+    }
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    match args.json.as_deref() {
+        Some(path) if path.as_os_str() == "-" => {
+            use std::io::Write as _;
+            std::io::stdout().write_all(json.as_bytes())?;
+            return Ok(());
+        }
+        Some(path) => std::fs::write(path, json).map_err(|e| usage(format!("--json {}: {e}", path.display())))?,
+        None => {}
+    }
+    print(&report)
+}
+
+fn print(report: &Report) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{:<24} {:>7} {:>9} {:>9} {:>9} {:>7}", "task", "n", "accuracy", "macro-F1", "log-loss", "ECE")?;
+    let mut line = |name: &str, q: &Quality| {
+        let (accuracy, f1) = (100.0 * q.accuracy, 100.0 * q.macro_f1);
+        writeln!(out, "{name:<24} {:>7} {accuracy:>9.2} {f1:>9.2} {:>9.4} {:>7.4}", q.n, q.log_loss, q.ece)
+    };
+    for (task, r) in &report.tasks {
+        line(task, &r.quality)?;
+        for (baseline, q) in &r.baselines {
+            line(&format!("  {baseline}"), q)?;
+        }
+    }
+    Ok(())
 }

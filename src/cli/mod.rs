@@ -95,3 +95,12 @@ fn engine_settings(config: Option<&Path>) -> anyhow::Result<(Arc<Policies>, Engi
     let config = Config::load(config, &Overrides::default())?;
     Ok((config.alerts.clone(), config.engine()))
 }
+
+/// A progress bar on standard error; hidden where that is no terminal.
+fn progress_bar(message: &'static str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(0).with_message(message);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,9 +1,69 @@
-//! `rapport train`
+//! `rapport train`: interactions and labels in, a model bundle out.
+
+use std::path::PathBuf;
 
 /// Trains a model bundle.
+///
+/// Works with whatever the data has: a task without enough labels is left out and said so. With the same data, settings, seed and build the
+/// bundle has the same bytes.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Example:\n  rapport train --interactions chats.jsonl --labels chats.labels.jsonl --out bundles/next --seed 1")]
+pub struct Args {
+    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other.
+    #[arg(long, value_name = "F", num_args = 1.., required = true)]
+    interactions: Vec<PathBuf>,
+    /// Labels, JSON Lines; ratings among the interactions count too.
+    #[arg(long, value_name = "F", num_args = 1..)]
+    labels: Vec<PathBuf>,
+    /// Where the bundle goes: a new directory, or a bundle to replace.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Settings of the run, TOML.
+    #[arg(long, value_name = "F")]
+    config: Option<PathBuf>,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How far ahead labels of the future look, in days; the configuration's otherwise (default 90).
+    #[arg(long, value_name = "N")]
+    horizon_days: Option<u32>,
+    /// Passes over the data; the configuration's otherwise (default 4).
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+}
 
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+#[cfg(not(feature = "train"))]
+pub fn run(_: Args) -> anyhow::Result<()> {
+    Err(super::usage("this binary was built without training: build it by `cargo build --release --features train`"))
+}
+
+#[cfg(feature = "train")]
+pub fn run(args: Args) -> anyhow::Result<()> {
+    use super::{progress_bar, usage};
+    use crate::train::config::Config;
+    use crate::train::make::{Job, Progress, make};
+
+    let mut config = Config::load(args.config.as_deref())?;
+    config.horizon_days = args.horizon_days.unwrap_or(config.horizon_days);
+    config.epochs = args.epochs.unwrap_or(config.epochs);
+    config.check().map_err(usage)?;
+    let job = Job { interactions: args.interactions, labels: args.labels, out: args.out, seed: args.seed, config };
+    let bar = progress_bar("");
+    bar.set_length(1000);
+    let made = make(&job, |progress| match progress {
+        Progress::Note(text) => bar.suspend(|| eprintln!("{text}")),
+        Progress::Fit(what, done, loss) => {
+            bar.set_message(format!("{what}, loss {loss:.3}"));
+            bar.set_position((done * 1000.0) as u64);
+        }
+    })?;
+    bar.finish_and_clear();
+    for (task, q, tfidf) in &made.qualities {
+        let line = |q: &crate::train::metrics::Quality| {
+            format!("accuracy {:.1}, macro-F1 {:.1}, log-loss {:.3}", 100.0 * q.accuracy, 100.0 * q.macro_f1, q.log_loss)
+        };
+        let baseline = tfidf.map_or(String::new(), |q| format!("; tf-idf: {}", line(&q)));
+        eprintln!("{task} on {} held-out labels: {}{baseline}", q.n, line(q));
+    }
+    println!("{}", made.version);
+    Ok(())
 }

@@ -101,7 +101,7 @@ impl Engine {
         let mut waves: Vec<Vec<usize>> = Vec::new();
         let mut turns: HashMap<&str, usize> = HashMap::new();
         for (index, interaction) in batch.iter().enumerate() {
-            let refused = self.admit(interaction, states);
+            let refused = admit(interaction, states, &self.config);
             if refused.is_none() {
                 let wave = turns.entry(&interaction.customer_id).or_insert(0);
                 if *wave == waves.len() {
@@ -125,35 +125,6 @@ impl Engine {
         let mut changed: Vec<Box<str>> = turns.into_keys().map(Box::from).collect();
         changed.sort_unstable();
         Ok(Effects { outcomes: outcomes.into_iter().flatten().collect(), alerts, changed })
-    }
-
-    /// Duplicate and late checks. `None`: accepted, and the customer's state knows its id and time.
-    fn admit(&self, interaction: &Interaction, states: &mut States) -> Option<Outcome> {
-        let id = xxh3_64(interaction.id.as_bytes());
-        if let Some(state) = states.get(&interaction.customer_id) {
-            if state.has_seen(id) {
-                return Some(Outcome::Duplicate);
-            }
-            let behind = state.newest.0 - interaction.occurred_at.0;
-            if behind > self.config.allowed_lateness {
-                let message = format!(
-                    "occurred_at {} is {:.1} days behind the customer's newest interaction ({}), allowed are {:.1}",
-                    interaction.occurred_at,
-                    behind as f64 / Timestamp::MICROS_PER_DAY as f64,
-                    state.newest,
-                    self.config.allowed_lateness as f64 / Timestamp::MICROS_PER_DAY as f64,
-                );
-                return Some(Outcome::Rejected(Reject::new(RejectClass::Late, message)));
-            }
-        }
-        if !states.contains_key(&interaction.customer_id) {
-            states.insert(interaction.customer_id.clone(), CustomerState::default());
-        }
-        if let Some(state) = states.get_mut(&interaction.customer_id) {
-            state.saw(id, self.config.dedupe);
-            state.newest = state.newest.max(interaction.occurred_at);
-        }
-        None
     }
 
     fn prepare(&mut self, index: usize, interaction: &Interaction) -> Accepted {
@@ -338,4 +309,33 @@ fn join_words(splitter: &Splitter) -> Box<str> {
         joined.push_str(&word[..end]);
     }
     joined.into()
+}
+
+/// Duplicate and late checks. `None`: accepted, and the customer's state knows its id and time.
+pub fn admit(interaction: &Interaction, states: &mut States, config: &EngineConfig) -> Option<Outcome> {
+    let id = xxh3_64(interaction.id.as_bytes());
+    if let Some(state) = states.get(&interaction.customer_id) {
+        if state.has_seen(id) {
+            return Some(Outcome::Duplicate);
+        }
+        let behind = state.newest.0 - interaction.occurred_at.0;
+        if behind > config.allowed_lateness {
+            let message = format!(
+                "occurred_at {} is {:.1} days behind the customer's newest interaction ({}), allowed are {:.1}",
+                interaction.occurred_at,
+                behind as f64 / Timestamp::MICROS_PER_DAY as f64,
+                state.newest,
+                config.allowed_lateness as f64 / Timestamp::MICROS_PER_DAY as f64,
+            );
+            return Some(Outcome::Rejected(Reject::new(RejectClass::Late, message)));
+        }
+    }
+    if !states.contains_key(&interaction.customer_id) {
+        states.insert(interaction.customer_id.clone(), CustomerState::default());
+    }
+    if let Some(state) = states.get_mut(&interaction.customer_id) {
+        state.saw(id, config.dedupe);
+        state.newest = state.newest.max(interaction.occurred_at);
+    }
+    None
 }

@@ -8,7 +8,7 @@ mod reasons;
 mod replay;
 mod score;
 
-pub use apply::{Engine, Phase};
+pub use apply::{Engine, Phase, admit};
 pub use score::{ClassProbability, ClassScore, Satisfaction, Score};
 
 use std::collections::HashMap;

@@ -1,1 +1,43 @@
 //! Training, evaluation and the writing of model bundles.
+//!
+//! What needs burn is behind the feature `train`; recording, the tf-idf baseline and evaluation are not.
+
+#[cfg(feature = "train")]
+mod calibrate;
+#[cfg(feature = "train")]
+pub mod config;
+#[cfg(feature = "train")]
+pub mod dataset;
+#[cfg(feature = "train")]
+mod fit;
+#[cfg(feature = "train")]
+mod lookup;
+#[cfg(feature = "train")]
+pub mod make;
+#[cfg(feature = "train")]
+mod network;
+#[cfg(feature = "train")]
+mod onnx;
+#[cfg(feature = "train")]
+mod optimizer;
+#[cfg(feature = "train")]
+mod prepare;
+#[cfg(feature = "train")]
+mod write;
+
+pub mod evaluate;
+pub mod metrics;
+pub mod record;
+pub mod tfidf;
+
+/// The class of a mean rating: 0 below 3, 1 exactly 3, 2 above 3.
+pub fn satisfaction_class(mean: f32) -> usize {
+    // Means of raters come as rounded decimals: what prints as 3.00 is a 3.
+    if mean < 3.0 - 1e-4 {
+        0
+    } else if mean <= 3.0 + 1e-4 {
+        1
+    } else {
+        2
+    }
+}

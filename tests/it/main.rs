@@ -2,10 +2,7 @@
 
 mod engine;
 mod brokers;
-mod bundle;
 mod embedded_log;
 mod http;
 mod process;
 mod schemas;
-mod serve;
-mod worker;

@@ -1,0 +1,178 @@
+//! `train.toml`: every number of a training run, with defaults that were tuned once.
+//!
+//! Knows no data and no files but its own.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::lookup::Sizes;
+use super::{fit, optimizer, prepare};
+use crate::cli::usage;
+
+/// Settings of `rapport train`. A key that it does not know is an error.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How far ahead labels of the future look.
+    pub horizon_days: u32,
+    /// Class tasks that shape the text encoder but become no output of the bundle.
+    pub auxiliary: Vec<String>,
+    /// After judging and calibrating on held-out customers, train once more on everything.
+    pub refit: bool,
+    pub epochs: usize,
+    /// Conversations per batch.
+    pub batch: usize,
+    /// Steps of back-propagation through time.
+    pub chunk: usize,
+    pub learning_rate: f32,
+    pub weight_decay: f32,
+    pub warm_up: usize,
+    pub dropout: f32,
+    pub word_dropout: f32,
+    pub bag_dropout: f32,
+    /// Weights of the losses beside 1 for the classes of satisfaction.
+    pub mean_loss: f32,
+    pub class_loss: f32,
+    pub smoothing: f32,
+    /// Share of customers that are also seen as one customer with another, days apart.
+    pub joined: f32,
+    pub min_count: u32,
+    pub max_words: usize,
+    pub bag_rows: u32,
+    pub min_class: usize,
+    /// Widths: word embedding, filters per width, n-gram embedding, text vector, hidden vector.
+    pub embedding: usize,
+    pub filters: usize,
+    pub bag: usize,
+    pub vector: usize,
+    pub hidden: usize,
+    /// A class task says "unknown" below this quantile of its largest held-out probability; 0: never.
+    pub unknown_quantile: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            horizon_days: 90,
+            auxiliary: Vec::new(),
+            refit: true,
+            epochs: 4,
+            batch: 16,
+            chunk: 64,
+            learning_rate: 1e-3,
+            weight_decay: 0.02,
+            warm_up: 50,
+            dropout: 0.3,
+            word_dropout: 0.1,
+            bag_dropout: 0.3,
+            mean_loss: 0.5,
+            class_loss: 0.2,
+            smoothing: 0.05,
+            joined: 0.3,
+            min_count: 2,
+            max_words: 16_000,
+            bag_rows: 65_536,
+            min_class: 5,
+            embedding: 100,
+            filters: 32,
+            bag: 32,
+            vector: 96,
+            hidden: 96,
+            unknown_quantile: 0.01,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `path`, or the defaults where there is none.
+    ///
+    /// # Errors
+    /// A usage error that names the key, the value and what would be right.
+    pub fn load(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).map_err(|e| usage(format!("--config {}: {e}", path.display())))?;
+        let config: Self = toml::from_str(&text).map_err(|e| usage(format!("{}: {e}", path.display())))?;
+        config.check().map_err(|what| usage(format!("{}: {what}", path.display())))?;
+        Ok(config)
+    }
+
+    /// Says which key has a value out of range.
+    pub fn check(&self) -> Result<(), String> {
+        let counts = [
+            ("horizon_days", self.horizon_days as usize, 1, 3650),
+            ("epochs", self.epochs, 1, 1000),
+            ("batch", self.batch, 1, 4096),
+            ("chunk", self.chunk, 2, 1024),
+            ("warm_up", self.warm_up, 0, 100_000),
+            ("min_count", self.min_count as usize, 1, 1_000_000),
+            ("max_words", self.max_words, 0, 1_000_000),
+            ("bag_rows", self.bag_rows as usize, 2, 4_194_304),
+            ("min_class", self.min_class, 1, 1_000_000),
+            ("embedding", self.embedding, 1, 1024),
+            ("filters", self.filters, 1, 1024),
+            ("bag", self.bag, 1, 1024),
+            ("vector", self.vector, 1, 1024),
+            ("hidden", self.hidden, 1, 1024),
+        ];
+        for (key, value, least, most) in counts {
+            if !(least..=most).contains(&value) {
+                return Err(format!("{key} = {value} must be from {least} to {most}"));
+            }
+        }
+        let shares = [
+            ("dropout", self.dropout),
+            ("word_dropout", self.word_dropout),
+            ("bag_dropout", self.bag_dropout),
+            ("smoothing", self.smoothing),
+            ("joined", self.joined),
+            ("unknown_quantile", self.unknown_quantile as f32),
+        ];
+        for (key, value) in shares {
+            if !(0.0..0.95).contains(&value) {
+                return Err(format!("{key} = {value} must be from 0 to below 0.95"));
+            }
+        }
+        let positive =
+            [("learning_rate", self.learning_rate, 1.0), ("weight_decay", self.weight_decay, 1.0), ("mean_loss", self.mean_loss, 100.0)];
+        for (key, value, most) in positive.into_iter().chain([("class_loss", self.class_loss, 100.0)]) {
+            if !(0.0..=most).contains(&value) {
+                return Err(format!("{key} = {value} must be from 0 to {most}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        Sizes { embedding: self.embedding, filters: self.filters, bag: self.bag }
+    }
+
+    pub fn prepare(&self) -> prepare::Settings {
+        prepare::Settings { min_count: self.min_count, max_words: self.max_words, bag_rows: self.bag_rows, min_class: self.min_class }
+    }
+
+    pub fn fit(&self) -> fit::Settings {
+        fit::Settings {
+            epochs: self.epochs,
+            batch: self.batch,
+            chunk: self.chunk,
+            dropout: self.dropout,
+            word_dropout: self.word_dropout,
+            bag_dropout: self.bag_dropout,
+            mean_loss: self.mean_loss,
+            class_loss: self.class_loss,
+            smoothing: self.smoothing,
+            optimizer: optimizer::Settings {
+                learning_rate: self.learning_rate,
+                beta1: 0.9,
+                beta2: 0.99,
+                epsilon: 1e-8,
+                weight_decay: self.weight_decay,
+                clip: 1.0,
+                warm_up: self.warm_up,
+                floor: 0.05,
+                average: 0.99,
+            },
+        }
+    }
+}

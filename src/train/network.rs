@@ -1,0 +1,522 @@
+//! The networks in burn: text encoder after its sparse front, GRU cell, heads, losses.
+//!
+//! Knows parameters and batches as plain numbers; nothing of files, schedules or optimisers.
+
+use burn::tensor::activation::{log_softmax, sigmoid, tanh};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::lookup::{self, Sizes, Tables, Text, to_vec};
+
+/// Sizes of everything. The exported graphs follow it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Architecture {
+    pub sizes: Sizes,
+    pub vocabulary: usize,
+    pub bag_rows: usize,
+    /// Width of the text vector that the GRU reads.
+    pub vector: usize,
+    pub hidden: usize,
+    pub features: usize,
+    pub satisfaction: bool,
+    /// Number of labels of every class task.
+    pub tasks: Vec<usize>,
+}
+
+impl Architecture {
+    /// Width of the satisfaction head's input: `[h | vector | features | previous vector | the one before]`.
+    pub fn head(&self) -> usize {
+        self.hidden + 3 * self.vector + self.features
+    }
+}
+
+/// One matrix of weights (a bias has one row).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    pub name: String,
+    pub dims: [usize; 2],
+    pub values: Vec<f32>,
+    /// Takes weight decay.
+    pub decay: bool,
+}
+
+pub const WORDS: usize = 0;
+pub const BAG: usize = 1;
+pub const FILTERS: usize = 2;
+pub const FILTER_BIAS: usize = 3;
+/// First parameter that lives in burn.
+pub const DENSE: usize = 4;
+pub const TEXT: usize = 4;
+pub const TEXT_BIAS: usize = 5;
+/// `[vector + features][z, r, h]`
+pub const GRU_INPUT: usize = 6;
+pub const GRU_INPUT_BIAS: usize = 7;
+/// `[hidden][z, r, h]`
+pub const GRU_HIDDEN: usize = 8;
+pub const GRU_HIDDEN_BIAS: usize = 9;
+pub const SATISFACTION: usize = 10;
+pub const SATISFACTION_BIAS: usize = 11;
+pub const MEAN: usize = 12;
+pub const MEAN_BIAS: usize = 13;
+/// Per class task three parameters: from the pooled text, from the hidden vector, bias.
+pub const TASKS: usize = 14;
+
+/// All weights of one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    pub architecture: Architecture,
+    pub parameters: Vec<Parameter>,
+}
+
+impl Network {
+    /// Fresh weights: uniform ± 1/√inputs for layers, small normal for tables (row 0 zero).
+    pub fn new(architecture: Architecture, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let a = &architecture;
+        let s = a.sizes;
+        let mut parameters = Vec::new();
+        let mut push = |name: &str, dims: [usize; 2], range: f32, decay: bool| {
+            let values = (0..dims[0] * dims[1]).map(|_| rng.random_range(-1.0f32..1.0) * range).collect();
+            parameters.push(Parameter { name: name.into(), dims, values, decay });
+        };
+        // A uniform draw of ± √3 σ has the standard deviation σ.
+        push("words", [a.vocabulary, s.embedding], 0.1 * 3f32.sqrt(), false);
+        push("bag", [a.bag_rows, s.bag], 0.1 * 3f32.sqrt(), false);
+        let convolution = 1.0 / (s.embedding as f32 * 4.0).sqrt();
+        push("filters", [s.embedding, s.filter_weights() / s.embedding], convolution, true);
+        push("filter_bias", [1, 3 * s.filters], convolution, false);
+        let mut layer = |name: &str, inputs: usize, outputs: usize, range: f32| {
+            push(name, [inputs, outputs], range, true);
+            push(&format!("{name}_bias"), [1, outputs], range, false);
+        };
+        let by_inputs = |n: usize| 1.0 / (n as f32).sqrt();
+        layer("text", s.pooled(), a.vector, by_inputs(s.pooled()));
+        layer("gru_input", a.vector + a.features, 3 * a.hidden, by_inputs(a.hidden));
+        layer("gru_hidden", a.hidden, 3 * a.hidden, by_inputs(a.hidden));
+        layer("satisfaction", a.head(), 3, by_inputs(a.head()));
+        layer("mean", a.head(), 1, by_inputs(a.head()));
+        for (i, &labels) in a.tasks.iter().enumerate() {
+            push(&format!("class_{i}_text"), [s.pooled(), labels], by_inputs(s.pooled()), true);
+            push(&format!("class_{i}_hidden"), [a.hidden, labels], by_inputs(a.hidden), true);
+            push(&format!("class_{i}_bias"), [1, labels], 0.0, false);
+        }
+        for table in [WORDS, BAG] {
+            let width = parameters[table].dims[1];
+            parameters[table].values[..width].fill(0.0);
+        }
+        Self { architecture, parameters }
+    }
+
+    pub fn tables(&self) -> Tables<'_> {
+        let p = |i: usize| self.parameters[i].values.as_slice();
+        Tables { words: p(WORDS), bag: p(BAG), filters: p(FILTERS), bias: p(FILTER_BIAS) }
+    }
+}
+
+/// What a sequence carries from one chunk of steps to the next; `[sequences][width]` each, zero at the start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Carry {
+    pub hidden: Vec<f32>,
+    pub previous: Vec<f32>,
+    pub before: Vec<f32>,
+}
+
+impl Carry {
+    pub fn start(sequences: usize, a: &Architecture) -> Self {
+        let zeros = |width: usize| vec![0.0; sequences * width];
+        Self { hidden: zeros(a.hidden), previous: zeros(a.vector), before: zeros(a.vector) }
+    }
+
+    /// Keeps the first `sequences`.
+    pub fn truncate(&mut self, sequences: usize, a: &Architecture) {
+        self.hidden.truncate(sequences * a.hidden);
+        self.previous.truncate(sequences * a.vector);
+        self.before.truncate(sequences * a.vector);
+    }
+}
+
+/// A chunk of steps of several sequences, packed without padding: all first steps, then all second steps, and so on.
+/// Sequences are ordered from longest to shortest, so the ones that still run are always a prefix.
+#[derive(Debug, Clone)]
+pub struct Batch<'a> {
+    /// How many sequences have a step at each time; never rises.
+    pub counts: Vec<usize>,
+    /// One text per step.
+    pub texts: Vec<Text<'a>>,
+    /// `[steps][features]`
+    pub features: Vec<f32>,
+    /// Mean ratings: (step, mean).
+    pub ratings: Vec<(usize, f32)>,
+    /// Per class task: (step, label).
+    pub classes: Vec<Vec<(usize, u32)>>,
+    pub carry: Carry,
+}
+
+/// Weights of the losses and what they divide by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Losses {
+    /// Of the squared error of the mean, beside 1 for the three classes.
+    pub mean: f32,
+    /// Of each class task.
+    pub classes: Vec<f32>,
+    /// Label smoothing of the class tasks.
+    pub smoothing: f32,
+    /// Ratings per batch, on average: dividing by it instead of by a batch's own count gives each label the same weight.
+    pub ratings_per_batch: f32,
+    pub labels_per_batch: Vec<f32>,
+}
+
+/// Dropout while training.
+#[derive(Debug)]
+pub struct Dropout<'a> {
+    pub rate: f32,
+    pub rng: &'a mut SmallRng,
+}
+
+/// Results of one chunk.
+#[derive(Debug)]
+pub struct Output {
+    /// `[steps][3]`, where the architecture has satisfaction.
+    pub satisfaction: Vec<f32>,
+    /// Per class task `[steps][labels]`.
+    pub classes: Vec<Vec<f32>>,
+    pub carry: Carry,
+}
+
+struct Graph {
+    satisfaction: Tensor<2>,
+    mean: Tensor<2>,
+    classes: Vec<Tensor<2>>,
+    hidden: Tensor<2>,
+    vectors: Tensor<2>,
+}
+
+fn matrix(values: Vec<f32>, rows: usize, device: &Device) -> Tensor<2> {
+    let columns = values.len() / rows.max(1);
+    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+}
+
+fn indices(rows: Vec<i64>, device: &Device) -> Tensor<1, Int> {
+    let n = rows.len();
+    Tensor::from_data(TensorData::new(rows, [n]), device)
+}
+
+fn drop_out(x: Tensor<2>, dropout: &mut Option<Dropout<'_>>, device: &Device) -> Tensor<2> {
+    let Some(d) = dropout else { return x };
+    let [rows, columns] = x.dims();
+    let keep = 1.0 / (1.0 - d.rate);
+    // One comparison of 16 random bits per value: a quarter of the draws.
+    let limit = (d.rate * 65536.0) as u16;
+    let mut mask = Vec::with_capacity(rows * columns + 4);
+    while mask.len() < rows * columns {
+        let bits: u64 = d.rng.random();
+        mask.extend((0..4).map(|i| if ((bits >> (16 * i)) as u16) < limit { 0.0 } else { keep }));
+    }
+    mask.truncate(rows * columns);
+    x.mul(matrix(mask, rows, device))
+}
+
+/// The dense part on one device; `weights` are the parameters from [`DENSE`] on.
+fn dense(
+    a: &Architecture,
+    batch: &Batch<'_>,
+    pooled: Tensor<2>,
+    weights: &[Tensor<2>],
+    mut dropout: Option<Dropout<'_>>,
+    device: &Device,
+) -> Graph {
+    let w = |i: usize| weights[i - DENSE].clone();
+    let steps = batch.texts.len();
+    let sequences = batch.counts[0];
+    let pooled = drop_out(pooled, &mut dropout, device);
+    let vectors = tanh(pooled.clone().matmul(w(TEXT)) + w(TEXT_BIAS));
+    let features = matrix(batch.features.clone(), steps, device);
+    let input = Tensor::cat(vec![vectors.clone(), features.clone()], 1).matmul(w(GRU_INPUT)) + w(GRU_INPUT_BIAS);
+    let h = a.hidden;
+    let mut state = matrix(batch.carry.hidden.clone(), sequences, device);
+    let mut hidden = Vec::with_capacity(batch.counts.len());
+    let mut at = 0;
+    for &count in &batch.counts {
+        if state.dims()[0] > count {
+            state = state.narrow(0, 0, count);
+        }
+        let x = input.clone().narrow(0, at, count);
+        let u = state.clone().matmul(w(GRU_HIDDEN)) + w(GRU_HIDDEN_BIAS);
+        let gates = sigmoid(x.clone().narrow(1, 0, 2 * h) + u.clone().narrow(1, 0, 2 * h));
+        let (z, r) = (gates.clone().narrow(1, 0, h), gates.narrow(1, h, h));
+        let new = tanh(x.narrow(1, 2 * h, h) + r * u.narrow(1, 2 * h, h));
+        state = new.clone() + z * (state - new);
+        hidden.push(state.clone());
+        at += count;
+    }
+    let hidden = Tensor::cat(hidden, 0);
+    let (earlier, before) = earlier_rows(batch);
+    let history = Tensor::cat(
+        vec![
+            matrix(batch.carry.before.clone(), sequences, device),
+            matrix(batch.carry.previous.clone(), sequences, device),
+            vectors.clone(),
+        ],
+        0,
+    );
+    let previous = history.clone().select(0, indices(earlier, device));
+    let before = history.select(0, indices(before, device));
+    let head = Tensor::cat(vec![hidden.clone(), vectors.clone(), features, previous, before], 1);
+    let head = drop_out(head, &mut dropout, device);
+    let satisfaction = head.clone().matmul(w(SATISFACTION)) + w(SATISFACTION_BIAS);
+    let mean = head.matmul(w(MEAN)) + w(MEAN_BIAS);
+    let classes = (0..a.tasks.len())
+        .map(|i| {
+            let p = TASKS + 3 * i;
+            let context = drop_out(hidden.clone(), &mut dropout, device);
+            pooled.clone().matmul(w(p)) + context.matmul(w(p + 1)) + w(p + 2)
+        })
+        .collect();
+    Graph { satisfaction, mean, classes, hidden, vectors }
+}
+
+/// For every step the row of its predecessor and of the one before that in `[carry.before | carry.previous | vectors]`.
+fn earlier_rows(batch: &Batch<'_>) -> (Vec<i64>, Vec<i64>) {
+    let sequences = batch.counts[0];
+    let mut offsets = vec![0, sequences];
+    let mut at = 2 * sequences;
+    for &count in &batch.counts {
+        offsets.push(at);
+        at += count;
+    }
+    let rows = |back: usize| {
+        let mut rows = Vec::with_capacity(batch.texts.len());
+        for (t, &count) in batch.counts.iter().enumerate() {
+            rows.extend((0..count).map(|s| (offsets[t + 2 - back] + s) as i64));
+        }
+        rows
+    };
+    (rows(1), rows(2))
+}
+
+/// State of every sequence of the batch after its last step of this chunk.
+fn carry_on(a: &Architecture, batch: &Batch<'_>, hidden: &[f32], vectors: &[f32]) -> Carry {
+    let mut carry = batch.carry.clone();
+    let mut at = 0;
+    for &count in &batch.counts {
+        let (h, v) = (count * a.hidden, count * a.vector);
+        carry.hidden[..h].copy_from_slice(&hidden[at * a.hidden..][..h]);
+        let (before, previous) = (&mut carry.before[..v], &mut carry.previous[..v]);
+        before.copy_from_slice(previous);
+        previous.copy_from_slice(&vectors[at * a.vector..][..v]);
+        at += count;
+    }
+    carry
+}
+
+fn cross_entropy(logits: Tensor<2>, rows: Vec<i64>, labels: Vec<i64>, smoothing: f32, device: &Device) -> Tensor<1> {
+    let n = rows.len();
+    let logs = log_softmax(logits.select(0, indices(rows, device)), 1);
+    let chosen = logs.clone().gather(1, Tensor::<2, Int>::from_data(TensorData::new(labels, [n, 1]), device)).sum();
+    if smoothing == 0.0 {
+        return chosen.neg();
+    }
+    let labels = logs.dims()[1] as f32;
+    (chosen.mul_scalar(1.0 - smoothing) + logs.sum().mul_scalar(smoothing / labels)).neg()
+}
+
+impl Network {
+    fn pass(&self, batch: &Batch<'_>, device: &Device) -> lookup::Pass {
+        lookup::forward(&batch.texts, self.tables(), self.architecture.sizes, device)
+    }
+
+    fn weights(&self, device: &Device, track: bool) -> Vec<Tensor<2>> {
+        self.parameters[DENSE..]
+            .iter()
+            .map(|p| {
+                let t = matrix(p.values.clone(), p.dims[0], device);
+                if track { t.require_grad() } else { t }
+            })
+            .collect()
+    }
+
+    /// Runs a chunk without training.
+    pub fn run(&self, batch: &Batch<'_>) -> Output {
+        let device = Device::flex();
+        let a = &self.architecture;
+        let pooled = matrix(self.pass(batch, &device).pooled, batch.texts.len(), &device);
+        let graph = dense(a, batch, pooled, &self.weights(&device, false), None, &device);
+        Output {
+            carry: carry_on(a, batch, &to_vec(graph.hidden), &to_vec(graph.vectors)),
+            satisfaction: to_vec(graph.satisfaction),
+            classes: graph.classes.into_iter().map(to_vec).collect(),
+        }
+    }
+
+    /// Loss of a chunk, the carried state, and gradients added to `gradients` (one buffer per parameter, in order).
+    /// A chunk without labels has loss 0 and leaves the gradients alone.
+    pub fn learn(&self, batch: &Batch<'_>, losses: &Losses, dropout: Option<Dropout<'_>>, gradients: &mut [Vec<f32>]) -> (f32, Carry) {
+        let plain = Device::flex();
+        let device = Device::flex().autodiff();
+        let a = &self.architecture;
+        let pass = self.pass(batch, &plain);
+        let leaf = matrix(pass.pooled.clone(), batch.texts.len(), &device).require_grad();
+        let weights = self.weights(&device, true);
+        let graph = dense(a, batch, leaf.clone(), &weights, dropout, &device);
+        let carry = carry_on(a, batch, &to_vec(graph.hidden.clone().inner()), &to_vec(graph.vectors.clone().inner()));
+        let Some(loss) = total_loss(batch, losses, graph, &device) else { return (0.0, carry) };
+        let value = to_vec(loss.clone().inner())[0];
+        let mut grads = loss.backward();
+        for (tensor, into) in weights.iter().zip(&mut gradients[DENSE..]) {
+            if let Some(g) = tensor.grad_remove(&mut grads) {
+                for (a, b) in into.iter_mut().zip(to_vec(g)) {
+                    *a += b;
+                }
+            }
+        }
+        if let Some(g) = leaf.grad_remove(&mut grads) {
+            let [words, bag, filters, bias, ..] = gradients else { return (value, carry) };
+            let mut into = lookup::Gradients { words, filters, bias, bag };
+            lookup::backward(&pass, &batch.texts, &to_vec(g), self.tables(), &mut into, a.sizes, &plain);
+        }
+        (value, carry)
+    }
+}
+
+fn total_loss(batch: &Batch<'_>, losses: &Losses, graph: Graph, device: &Device) -> Option<Tensor<1>> {
+    let mut terms: Vec<Tensor<1>> = Vec::new();
+    if !batch.ratings.is_empty() {
+        let rows: Vec<i64> = batch.ratings.iter().map(|(row, _)| *row as i64).collect();
+        let labels = batch.ratings.iter().map(|(_, mean)| super::satisfaction_class(*mean) as i64).collect();
+        let scale = 1.0 / losses.ratings_per_batch;
+        terms.push(cross_entropy(graph.satisfaction, rows.clone(), labels, 0.0, device).mul_scalar(scale));
+        let wanted = matrix(batch.ratings.iter().map(|(_, mean)| mean - 3.0).collect(), rows.len(), device);
+        let error = graph.mean.select(0, indices(rows, device)) - wanted;
+        terms.push((error.clone() * error).sum().mul_scalar(losses.mean * scale));
+    }
+    for (i, logits) in graph.classes.into_iter().enumerate() {
+        let labelled = &batch.classes[i];
+        if !labelled.is_empty() {
+            let rows = labelled.iter().map(|(row, _)| *row as i64).collect();
+            let labels = labelled.iter().map(|(_, label)| i64::from(*label)).collect();
+            let scale = losses.classes[i] / losses.labels_per_batch[i];
+            terms.push(cross_entropy(logits, rows, labels, losses.smoothing, device).mul_scalar(scale));
+        }
+    }
+    terms.into_iter().reduce(|a, b| a + b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn architecture() -> Architecture {
+        Architecture {
+            sizes: Sizes { embedding: 4, filters: 2, bag: 3 },
+            vocabulary: 8,
+            bag_rows: 7,
+            vector: 3,
+            hidden: 4,
+            features: 2,
+            satisfaction: true,
+            tasks: vec![3],
+        }
+    }
+
+    fn texts() -> Vec<(Vec<u32>, Vec<u32>)> {
+        (0..6u32).map(|i| ((0..i % 4).map(|j| 2 + (i + j) % 6).collect(), (0..i % 3).map(|j| 1 + (i * 2 + j) % 6).collect())).collect()
+    }
+
+    /// Three sequences of 3, 2 and 1 steps, with carried state and labels of every kind.
+    fn batch(texts: &[(Vec<u32>, Vec<u32>)]) -> Batch<'_> {
+        let wave = |n: usize, k: f32| (0..n).map(|i| (i as f32 * k).sin()).collect::<Vec<f32>>();
+        Batch {
+            counts: vec![3, 2, 1],
+            texts: texts.iter().map(|(tokens, bag)| Text { tokens, bag }).collect(),
+            features: wave(12, 1.3),
+            ratings: vec![(0, 2.5), (3, 3.0), (5, 4.2)],
+            classes: vec![vec![(1, 2), (4, 0)]],
+            carry: Carry { hidden: wave(12, 0.7), previous: wave(9, 0.9), before: wave(9, 1.1) },
+        }
+    }
+
+    fn losses() -> Losses {
+        Losses { mean: 0.5, classes: vec![0.7], smoothing: 0.1, ratings_per_batch: 3.0, labels_per_batch: vec![2.0] }
+    }
+
+    fn loss(network: &Network, batch: &Batch<'_>) -> f64 {
+        let mut unused: Vec<Vec<f32>> = network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
+        f64::from(network.learn(batch, &losses(), None, &mut unused).0)
+    }
+
+    #[test]
+    fn gradients_of_every_layer_equal_finite_differences() {
+        let mut network = Network::new(architecture(), 5);
+        // Larger weights than the initial ones, so that differences stand out of f32's rounding.
+        network.parameters.iter_mut().for_each(|p| p.values.iter_mut().for_each(|v| *v *= 2.0));
+        let texts = texts();
+        let batch = batch(&texts);
+        let mut gradients: Vec<Vec<f32>> = network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
+        network.learn(&batch, &losses(), None, &mut gradients);
+        for p in 0..network.parameters.len() {
+            let mut seen = false;
+            for i in 0..network.parameters[p].values.len() {
+                let step = 4e-3f32;
+                let kept = network.parameters[p].values[i];
+                network.parameters[p].values[i] = kept + step;
+                let up = loss(&network, &batch);
+                network.parameters[p].values[i] = kept - step;
+                let down = loss(&network, &batch);
+                network.parameters[p].values[i] = kept;
+                let numeric = (up - down) / f64::from(2.0 * step);
+                let analytic = f64::from(gradients[p][i]);
+                let name = &network.parameters[p].name;
+                assert!((numeric - analytic).abs() < 2e-3 + 0.02 * analytic.abs(), "{name}[{i}]: {analytic} against {numeric}");
+                seen |= analytic.abs() > 1e-4;
+            }
+            assert!(seen, "{} has no gradient at all", network.parameters[p].name);
+        }
+    }
+
+    #[test]
+    fn chunks_with_carried_state_equal_one_run() {
+        let network = Network::new(architecture(), 5);
+        let texts = texts();
+        let whole = batch(&texts);
+        let all = network.run(&whole);
+        let part = |steps: std::ops::Range<usize>, counts: Vec<usize>, carry: Carry| Batch {
+            counts,
+            texts: whole.texts[steps.clone()].to_vec(),
+            features: whole.features[steps.start * 2..steps.end * 2].to_vec(),
+            ratings: vec![],
+            classes: vec![vec![]],
+            carry,
+        };
+        let first = network.run(&part(0..5, vec![3, 2], whole.carry.clone()));
+        let mut carry = first.carry;
+        carry.truncate(1, &network.architecture);
+        let second = network.run(&part(5..6, vec![1], carry));
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(close(&all.satisfaction[..15], &first.satisfaction) && close(&all.satisfaction[15..], &second.satisfaction));
+        assert!(close(&all.classes[0][15..], &second.classes[0]));
+        assert!(close(&all.carry.hidden[..4], &second.carry.hidden) && close(&all.carry.before[..3], &second.carry.before));
+    }
+
+    #[test]
+    fn a_sequence_does_not_feel_its_neighbours() {
+        let network = Network::new(architecture(), 5);
+        let texts = texts();
+        let whole = network.run(&batch(&texts));
+        // The second sequence alone: rows 1 and 4 of the packed batch.
+        let b = batch(&texts);
+        let row = |v: &[f32], width: usize, i: usize| v[i * width..(i + 1) * width].to_vec();
+        let alone = Batch {
+            counts: vec![1, 1],
+            texts: vec![b.texts[1], b.texts[4]],
+            features: [row(&b.features, 2, 1), row(&b.features, 2, 4)].concat(),
+            ratings: vec![],
+            classes: vec![vec![]],
+            carry: Carry { hidden: row(&b.carry.hidden, 4, 1), previous: row(&b.carry.previous, 3, 1), before: row(&b.carry.before, 3, 1) },
+        };
+        let alone = network.run(&alone);
+        for (a, b) in alone.satisfaction.iter().zip([row(&whole.satisfaction, 3, 1), row(&whole.satisfaction, 3, 4)].concat()) {
+            assert!((a - b).abs() < 1e-6);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Writes a bundle directory: never half of one, and the same bytes for the same content.
+//!
+//! Knows no training; what is in the files is the caller's.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use sha2::{Digest, Sha256};
+
+use crate::cli::usage;
+use crate::interaction::Timestamp;
+use crate::model::{Manifest, content_version, hex};
+
+/// Refuses a place that a bundle must not replace.
+///
+/// # Errors
+/// A usage error where `out` holds something else than a bundle.
+pub fn check_place(out: &Path) -> anyhow::Result<()> {
+    let Ok(mut entries) = fs::read_dir(out) else {
+        return if out.exists() { Err(usage(format!("--out {} is a file, a directory is needed", out.display()))) } else { Ok(()) };
+    };
+    if entries.next().is_some() && !out.join("manifest.json").exists() {
+        return Err(usage(format!("--out {} is not empty and is no model bundle: name a new directory", out.display())));
+    }
+    Ok(())
+}
+
+/// Completes the manifest by file hashes and version, and puts the bundle at `out`, in place of the one that is there. Returns the version.
+///
+/// # Errors
+/// What could not be written; then `out` is as it was.
+pub fn write(out: &Path, mut manifest: Manifest, files: &BTreeMap<String, Vec<u8>>, training_end: Timestamp) -> anyhow::Result<String> {
+    manifest.files = files.iter().map(|(name, bytes)| (name.clone(), hex(&Sha256::digest(bytes)))).collect();
+    manifest.version = content_version(training_end, &manifest.files);
+    let mut json = serde_json::to_vec_pretty(&manifest)?;
+    json.push(b'\n');
+    let parent = match out.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    let name = out.file_name().ok_or_else(|| usage(format!("--out {} names no directory", out.display())))?.to_string_lossy().into_owned();
+    let (new, old) = (parent.join(format!(".{name}.new")), parent.join(format!(".{name}.old")));
+    for left_over in [&new, &old] {
+        if left_over.exists() {
+            fs::remove_dir_all(left_over).with_context(|| format!("cannot remove {}", left_over.display()))?;
+        }
+    }
+    for (file, bytes) in files.iter().map(|(f, b)| (f.as_str(), b.as_slice())).chain([("manifest.json", json.as_slice())]) {
+        let path = new.join(file);
+        put(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    for dir in [new.join("baselines"), new.clone()] {
+        sync(&dir).with_context(|| format!("cannot write {}", dir.display()))?;
+    }
+    if out.exists() {
+        fs::rename(out, &old).with_context(|| format!("cannot replace {}", out.display()))?;
+    }
+    if let Err(e) = fs::rename(&new, out) {
+        // The bundle that was there goes on serving.
+        let _ = fs::rename(&old, out);
+        return Err(e).with_context(|| format!("cannot rename {} to {}", new.display(), out.display()));
+    }
+    sync(&parent).with_context(|| format!("cannot write {}", parent.display()))?;
+    if old.exists() {
+        fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+    }
+    Ok(manifest.version)
+}
+
+fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync(dir: &Path) -> std::io::Result<()> {
+    if dir.exists() { File::open(dir)?.sync_all() } else { Ok(()) }
+}
