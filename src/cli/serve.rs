@@ -1,10 +1,11 @@
 //! `rapport serve`: the service until SIGTERM or SIGINT.
 
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::service::Service;
 use crate::config::{Config, Overrides};
@@ -42,28 +43,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let overrides = Overrides { model: args.model, bind: args.bind, threads: args.threads };
     let config = Config::load(args.config.as_deref(), &overrides)?;
     // Before anything starts, so that a signal during the start is not lost.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot watch signals")?;
-    let mut signals = runtime.block_on(Signals::watch()).context("cannot watch signals")?;
-
+    let signals = watch_signals().context("cannot watch signals")?;
     let service = Service::start(&config)?;
-    runtime.block_on(async {
-        let failed = async {
-            while !service.failed() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        tokio::select! {
-            name = signals.next() => tracing::info!("{name}: finishing the batch at hand"),
-            () = failed => tracing::error!("a worker ended; stopping"),
+    loop {
+        match signals.recv_timeout(Duration::from_millis(100)) {
+            Ok(name) => tracing::info!("{name}: finishing the batch at hand"),
+            Err(RecvTimeoutError::Timeout) if !service.failed() => continue,
+            Err(_) => tracing::error!("a worker ended; stopping"),
         }
-    });
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                name = signals.next() => eprintln!("rapport: {name} again: ending at once"),
-                () = tokio::time::sleep(STOP) => eprintln!("rapport: the stop took over {} s: ending at once", STOP.as_secs()),
-            }
-        });
+        break;
+    }
+    std::thread::spawn(|| {
+        std::thread::sleep(STOP);
+        eprintln!("rapport: the stop took over {} s: ending at once", STOP.as_secs());
         std::process::exit(1);
     });
     service.stop()?;
@@ -71,20 +63,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    async fn watch() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
+/// Sends the name of the first SIGTERM or SIGINT; the second ends the process.
+fn watch_signals() -> std::io::Result<Receiver<&'static str>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let inside = runtime.enter();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    drop(inside);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut next = || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                }
+            })
+        };
+        // Nobody receives any more only where the process ends already.
+        let _ = sender.send(next());
+        eprintln!("rapport: {} again: ending at once", next());
+        std::process::exit(1);
+    })?;
+    Ok(receiver)
 }

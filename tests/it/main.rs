@@ -2,7 +2,10 @@
 
 mod engine;
 mod brokers;
+mod bundle;
 mod embedded_log;
 mod http;
 mod process;
 mod schemas;
+mod serve;
+mod worker;
