@@ -5,6 +5,7 @@ mod brokers;
 mod bundle;
 mod embedded_log;
 mod http;
+mod kafka_log;
 mod process;
 mod schemas;
 mod serve;

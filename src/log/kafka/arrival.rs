@@ -114,7 +114,7 @@ impl Arrival {
 }
 
 /// Committed offsets (the beginning, where there is none); `None` while a transaction on them is pending or the coordinator is away.
-fn settle(
+pub(super) fn settle(
     topic: &str,
     partitions: &BTreeSet<Partition>,
     consumer: &BaseConsumer<Membership>,

@@ -16,7 +16,7 @@ mod transaction;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
@@ -30,7 +30,7 @@ pub use topics::{Finding, TopicPlan, create_topics, inspect_topics, verify_topic
 use arrival::{Arrival, list_of};
 use membership::{Change, Membership};
 use settings::place;
-use transaction::Transactions;
+use transaction::{Outcome, Transactions};
 
 use super::{Commit, Log, LogError, LogEvents, Partition, Polled, Record};
 use crate::interaction::Timestamp;
@@ -296,7 +296,29 @@ impl KafkaLog {
                 self.next.insert(partition, offset);
             }
         }
-        seek(consumer, &self.topic, &moved)
+        // A partition whose fetcher has given up takes no seek, only a new assignment.
+        let list = list_of(&self.topic, &moved)?;
+        let assigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(&list).and_then(|()| consumer.incremental_assign(&list)),
+            _ => consumer.assign(&list),
+        };
+        assigned.map_err(|e| LogError::Fatal(format!("cannot go on with {} at the oldest records left: {e}; start again", self.topic)))
+    }
+
+    /// Whether the group's committed offsets are those of a transaction whose end was not heard of.
+    fn has_committed(&self, commit: &Commit) -> Result<bool, LogError> {
+        let partitions: BTreeSet<Partition> = commit.offsets.keys().copied().collect();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match arrival::settle(&self.topic, &partitions, self.consumer()?)? {
+                Some(positions) => {
+                    let wanted = commit.offsets.iter().map(|(&p, &o)| (p, Offset::Offset(o)));
+                    return Ok(!partitions.is_empty() && positions.into_iter().eq(wanted));
+                }
+                None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+                None => return Err(self.settings.unreachable("asking for the committed offsets", "no answer")),
+            }
+        }
     }
 
     /// Puts every owned partition back to its last commit, after a transaction was aborted.
@@ -381,21 +403,21 @@ impl Log for KafkaLog {
         // Read anew for every transaction: it carries the generation by which the broker refuses a member that lost its partitions.
         let group = consumer.group_metadata().ok_or_else(|| LogError::Fatal("the Kafka consumer belongs to no group".into()))?;
         let outcome = match consumer.assignment_lost() {
-            true => Err(LogError::Abortable("the group has given this worker's partitions away".into())),
-            false => self.transactions.run(commit, &group),
+            true => Outcome::Aborted("the group has given this worker's partitions away".into()),
+            false => self.transactions.run(commit, &group)?,
         };
-        match outcome {
-            Ok(()) => {
-                self.committed.extend(commit.offsets.iter().map(|(&p, &o)| (p, Offset::Offset(o))));
-                self.states.apply(&commit.states);
-                Ok(())
-            }
-            Err(LogError::Abortable(reason)) => {
-                self.rewind()?;
-                Err(LogError::Abortable(reason))
-            }
-            Err(e) => Err(e),
+        let aborted = match outcome {
+            Outcome::Committed => None,
+            Outcome::Aborted(reason) => Some(reason),
+            Outcome::Unknown(reason) => (!self.has_committed(commit)?).then_some(reason),
+        };
+        if let Some(reason) = aborted {
+            self.rewind()?;
+            return Err(LogError::Abortable(reason));
         }
+        self.committed.extend(commit.offsets.iter().map(|(&p, &o)| (p, Offset::Offset(o))));
+        self.states.apply(&commit.states);
+        Ok(())
     }
 
     fn lag(&mut self) -> Vec<(Partition, i64)> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
@@ -243,17 +244,21 @@ impl KafkaSettings {
         config
     }
 
+    /// After which brokers abort an open transaction: how long a dead worker can keep readers of its outputs waiting.
+    pub(super) fn transaction_timeout(&self) -> Duration {
+        let set = self.properties.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
+        Duration::from_millis(set.unwrap_or(15_000))
+    }
+
     pub(super) fn transactional_producer(&self, worker_index: usize) -> ClientConfig {
         let mut config = self.base_producer();
         // Any wait here is a wait of every commit: the batch is complete when it is produced.
         config.set("linger.ms", "0");
-        let transaction_ms: u64 = match self.properties.get("transaction.timeout.ms") {
-            Some(ms) => ms.parse().unwrap_or(15_000),
-            None => {
-                config.set("transaction.timeout.ms", "15000");
-                15_000
-            }
-        };
+        if !self.properties.contains_key("socket.nagle.disable") {
+            config.set("socket.nagle.disable", "true");
+        }
+        let transaction_ms = self.transaction_timeout().as_millis() as u64;
+        config.set("transaction.timeout.ms", transaction_ms.to_string());
         // librdkafka refuses a socket time-out above the transaction's: a request could outlive it.
         if !self.properties.contains_key("socket.timeout.ms") {
             config.set("socket.timeout.ms", transaction_ms.clamp(1_000, 10_000).to_string());
@@ -308,8 +313,7 @@ impl KafkaSettings {
     /// What to say when another process took a worker's name.
     pub(super) fn fenced(&self, error: impl fmt::Display) -> LogError {
         LogError::Fatal(format!(
-            "another process has taken over worker.instance = {:?} of log.group = {:?}, or a transaction outlived transaction.timeout.ms \
-             ({error}); give each process its own worker.instance and start again",
+            "another process has taken over worker.instance = {:?} of log.group = {:?} ({error}); give each process its own worker.instance and start again",
             self.instance, self.group
         ))
     }

@@ -1,4 +1,4 @@
-//! One transactional producer and the life of a transaction: begin, produce, offsets, drain, commit; abort when anything goes wrong.
+//! One transactional producer and the life of a transaction: begin, produce, drain, offsets, commit; abort when anything goes wrong.
 //!
 //! Knows no consumer beyond its group metadata and decides nothing about rewinding.
 
@@ -59,6 +59,9 @@ pub(super) struct Counts {
 
 pub(super) struct Transactions {
     settings: KafkaSettings,
+    worker_index: usize,
+    /// Of `transaction.timeout.ms`.
+    timeout: Duration,
     producer: BaseProducer<Deliveries>,
     counts: Counts,
     interactions: String,
@@ -68,49 +71,44 @@ pub(super) struct Transactions {
     dead_letters: String,
 }
 
-/// Why a transaction did not commit. Only `Aborted` leaves the producer usable; then nothing of it is visible.
+/// How a transaction ended.
+pub(super) enum Outcome {
+    Committed,
+    /// Nothing of it is visible.
+    Aborted(String),
+    /// The brokers were away for so long that it timed out, or that its end was not heard of. It has ended by now: the group's committed offsets
+    /// tell how.
+    Unknown(String),
+}
+
+/// Why a transaction did not commit.
 enum Failure {
     /// Must be aborted (not yet done).
     Abort(String),
+    /// The producer is of no more use, by no other's fault.
+    Lost(String),
     Fatal(LogError),
 }
 
 impl Transactions {
     /// Fences every older producer of the same slot and ends its open transaction.
     pub fn open(settings: &KafkaSettings, worker_index: usize, counts: Counts) -> Result<Transactions, LogError> {
-        let producer: BaseProducer<Deliveries> =
-            settings
-                .transactional_producer(worker_index)
-                .create_with_context(Deliveries::default())
-                .map_err(|e| LogError::Fatal(format!("cannot create a Kafka producer from log.brokers and log.kafka: {e}")))?;
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            match producer.init_transactions(CALL) {
-                Ok(()) => break,
-                Err(KafkaError::Transaction(e)) if e.is_retriable() && Instant::now() < deadline => {
-                    tracing::debug!("opening transactions: {e}");
-                    producer.poll(Duration::from_millis(100));
-                }
-                Err(e) if matches!(e.rdkafka_error_code(), Some(RDKafkaErrorCode::OperationTimedOut)) => {
-                    return Err(settings.unreachable("opening transactions", e));
-                }
-                Err(e) => return Err(LogError::Fatal(format!("cannot open Kafka transactions as {:?}: {e}", settings.slot(worker_index)))),
-            }
-        }
         Ok(Transactions {
             interactions: settings.interactions(),
             state: settings.state(),
             scores: settings.stream(Stream::Scores),
             alerts: settings.stream(Stream::Alerts),
             dead_letters: settings.stream(Stream::DeadLetters),
+            timeout: settings.transaction_timeout(),
+            producer: connect(settings, worker_index)?,
             settings: settings.clone(),
-            producer,
+            worker_index,
             counts,
         })
     }
 
-    /// `Ok`: everything of the commit is visible. `Abortable`: nothing is, and the transaction has been aborted.
-    pub fn run(&self, commit: &Commit, group: &ConsumerGroupMetadata) -> Result<(), LogError> {
+    /// `Retriable`: nothing has begun.
+    pub fn run(&mut self, commit: &Commit, group: &ConsumerGroupMetadata) -> Result<Outcome, LogError> {
         match self.producer.begin_transaction() {
             Ok(()) => {}
             Err(KafkaError::Transaction(e)) if e.is_retriable() => {
@@ -119,18 +117,27 @@ impl Transactions {
             Err(e) => return Err(self.settings.fenced(e)),
         }
         *self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let deadline = Instant::now() + PATIENCE;
-        match self.attempt(commit, group, deadline) {
-            Ok(()) => Ok(()),
-            Err(Failure::Fatal(e)) => Err(e),
-            Err(Failure::Abort(reason)) => {
-                self.abort()?;
-                Err(LogError::Abortable(reason))
+        let begun = Instant::now();
+        let failure = match self.attempt(commit, group, begun) {
+            Ok(()) => return Ok(Outcome::Committed),
+            Err(Failure::Abort(reason)) => match self.abort(begun) {
+                Ok(()) => return Ok(Outcome::Aborted(reason)),
+                Err(failure) => failure,
+            },
+            Err(failure) => failure,
+        };
+        match failure {
+            Failure::Fatal(e) => Err(e),
+            Failure::Abort(reason) | Failure::Lost(reason) => {
+                tracing::warn!("{reason}; connecting again");
+                self.producer = connect(&self.settings, self.worker_index)?;
+                Ok(Outcome::Unknown(reason))
             }
         }
     }
 
-    fn attempt(&self, commit: &Commit, group: &ConsumerGroupMetadata, deadline: Instant) -> Result<(), Failure> {
+    fn attempt(&self, commit: &Commit, group: &ConsumerGroupMetadata, begun: Instant) -> Result<(), Failure> {
+        let deadline = begun + PATIENCE;
         for (topic, count, outputs) in [
             (&self.scores, self.counts.scores, &commit.scores),
             (&self.alerts, self.counts.alerts, &commit.alerts),
@@ -147,16 +154,8 @@ impl Transactions {
             }
             self.produce(record, deadline)?;
         }
-        if !commit.offsets.is_empty() {
-            let mut offsets = TopicPartitionList::new();
-            for (&partition, &offset) in &commit.offsets {
-                offsets
-                    .add_partition_offset(&self.interactions, partition, Offset::Offset(offset))
-                    .map_err(|e| Failure::Abort(format!("offset {offset} of partition {partition}: {e}")))?;
-            }
-            self.retry("committing offsets", deadline, || self.producer.send_offsets_to_transaction(&offsets, group, CALL))?;
-        }
-        // commit_transaction flushes in slices of 100 ms unless nothing is in flight.
+        // Drained before anything else: commit_transaction flushes in slices of 100 ms unless nothing is in flight, and offsets that are sent
+        // while the broker still completes the last transaction are tried again only after 100 ms (records after 20).
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(Duration::from_millis(1));
             if Instant::now() > deadline {
@@ -164,7 +163,16 @@ impl Transactions {
             }
         }
         self.check_deliveries()?;
-        self.retry("committing a transaction", deadline, || self.producer.commit_transaction(CALL))
+        if !commit.offsets.is_empty() {
+            let mut offsets = TopicPartitionList::new();
+            for (&partition, &offset) in &commit.offsets {
+                offsets
+                    .add_partition_offset(&self.interactions, partition, Offset::Offset(offset))
+                    .map_err(|e| Failure::Abort(format!("offset {offset} of partition {partition}: {e}")))?;
+            }
+            self.retry("committing offsets", begun, || self.producer.send_offsets_to_transaction(&offsets, group, CALL))?;
+        }
+        self.retry("committing a transaction", begun, || self.producer.commit_transaction(CALL))
     }
 
     fn produce(&self, mut record: BaseRecord<'_, [u8], [u8]>, deadline: Instant) -> Result<(), Failure> {
@@ -206,14 +214,14 @@ impl Transactions {
     }
 
     /// Repeats a call of the transaction until it succeeds, must be aborted, or the patience ends.
-    fn retry(&self, what: &str, deadline: Instant, call: impl Fn() -> KafkaResult<()>) -> Result<(), Failure> {
+    fn retry(&self, what: &str, begun: Instant, call: impl Fn() -> KafkaResult<()>) -> Result<(), Failure> {
         loop {
             let error = match call() {
                 Ok(()) => return Ok(()),
                 Err(e) => e,
             };
             match &error {
-                KafkaError::Transaction(e) if e.is_fatal() => return Err(Failure::Fatal(self.settings.fenced(format!("{what}: {e}")))),
+                KafkaError::Transaction(e) if e.is_fatal() => return Err(self.taken_over(format!("{what}: {e}"), begun)),
                 KafkaError::Transaction(e) if e.txn_requires_abort() => {
                     // A delivery that failed for good explains more than the abort that it causes.
                     self.producer.poll(Duration::ZERO);
@@ -224,18 +232,15 @@ impl Transactions {
                 KafkaError::Flush(_) => {}
                 other => return Err(Failure::Fatal(LogError::Fatal(format!("{what}: {other}; start again")))),
             }
-            if Instant::now() > deadline {
-                // Whether it committed is unknown; only a new start, which reads the committed offsets, can tell.
-                return Err(Failure::Fatal(
-                    self.settings.unreachable(what, format!("{error}; the outcome is unknown until the worker starts again")),
-                ));
+            if begun.elapsed() > PATIENCE {
+                return Err(Failure::Lost(format!("{what}: {error}; no answer for {PATIENCE:?}")));
             }
             tracing::debug!("{what}: {error}; trying again");
             self.producer.poll(Duration::from_millis(50));
         }
     }
 
-    fn abort(&self) -> Result<(), LogError> {
+    fn abort(&self, begun: Instant) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         // Delivery reports are served by polling alone, and aborting waits for them.
         let drained = Instant::now() + Duration::from_secs(1);
@@ -249,9 +254,38 @@ impl Transactions {
                     tracing::debug!("aborting a transaction: {e}; trying again");
                     self.producer.poll(Duration::from_millis(50));
                 }
-                Err(KafkaError::Transaction(e)) if e.is_retriable() => return Err(self.settings.unreachable("aborting a transaction", e)),
-                Err(e) => return Err(self.settings.fenced(format!("aborting a transaction: {e}"))),
+                Err(KafkaError::Transaction(e)) if e.is_retriable() => return Err(Failure::Lost(format!("aborting a transaction: {e}"))),
+                Err(e) => return Err(self.taken_over(format!("aborting a transaction: {e}"), begun)),
             }
+        }
+    }
+
+    /// The brokers refuse the producer's epoch. They raise it when a transaction times out, or when another process opens the same slot; the age
+    /// of the transaction tells which.
+    fn taken_over(&self, reason: String, begun: Instant) -> Failure {
+        match begun.elapsed() >= self.timeout {
+            true => Failure::Lost(format!("{reason}: the transaction outlived transaction.timeout.ms")),
+            false => Failure::Fatal(self.settings.fenced(reason)),
+        }
+    }
+}
+
+/// A producer of the slot, ready to begin transactions; older ones are fenced and their transactions ended.
+fn connect(settings: &KafkaSettings, worker_index: usize) -> Result<BaseProducer<Deliveries>, LogError> {
+    let producer: BaseProducer<Deliveries> = settings
+        .transactional_producer(worker_index)
+        .create_with_context(Deliveries::default())
+        .map_err(|e| LogError::Fatal(format!("cannot create a Kafka producer from log.brokers and log.kafka: {e}")))?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match producer.init_transactions(CALL) {
+            Ok(()) => return Ok(producer),
+            Err(KafkaError::Transaction(e)) if e.is_retriable() && Instant::now() < deadline => {
+                tracing::debug!("opening transactions: {e}");
+                producer.poll(Duration::from_millis(100));
+            }
+            Err(KafkaError::Transaction(e)) if e.is_retriable() => return Err(settings.unreachable("opening transactions", e)),
+            Err(e) => return Err(LogError::Fatal(format!("cannot open Kafka transactions as {:?}: {e}", settings.slot(worker_index)))),
         }
     }
 }

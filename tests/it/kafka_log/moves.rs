@@ -1,0 +1,149 @@
+//! Several workers: partitions move, processes die, zombies wake.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rapport::log::kafka::{KafkaLog, KafkaSettings};
+use rapport::log::{Log, Polled, Stream};
+
+use super::child::Child;
+use super::{append, assert_counted_once, assert_scores_counted_once, create, fresh, settings, work};
+use crate::brokers;
+use crate::process::eventually;
+
+fn with(settings: &KafkaSettings, instance: &str) -> KafkaSettings {
+    KafkaSettings { instance: instance.into(), ..settings.clone() }
+}
+
+/// One worker starts, a second joins in the middle, the first leaves, the second finishes.
+fn partitions_move(settings: &KafkaSettings) {
+    const N: usize = 3_000;
+    append(settings, 0, N);
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            let mut log = KafkaLog::open(settings, 0).expect("a log");
+            let mut shrunk = false;
+            let here = work(&mut log, 10, |polled, here| {
+                // Slow enough that the second comes in the middle.
+                std::thread::sleep(Duration::from_millis(10));
+                shrunk |= matches!(polled, Polled::Assigned(p) if p.len() == 2);
+                shrunk && here > 200
+            });
+            done.fetch_add(here, Ordering::SeqCst);
+            log.close().expect("closed");
+            here
+        });
+        let second = scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(2));
+            let mut log = KafkaLog::open(&with(settings, "b"), 0).expect("a log");
+            work(&mut log, 50, |_, here| done.load(Ordering::SeqCst) + here == N)
+        });
+        let (first, second) = (first.join().expect("the first"), second.join().expect("the second"));
+        assert!(first > 0 && second > 0 && first + second == N, "{first} + {second}");
+    });
+    assert_counted_once(settings, N);
+}
+
+#[test]
+fn partitions_move_with_their_states() {
+    partitions_move(&fresh("moves"));
+}
+
+#[test]
+fn partitions_move_under_the_new_protocol() {
+    let mut settings = fresh("moves-848");
+    settings.properties.remove("session.timeout.ms");
+    settings.properties.remove("heartbeat.interval.ms");
+    settings.properties.insert("group.protocol".into(), "consumer".into());
+    partitions_move(&settings);
+}
+
+#[test]
+fn two_processes_killed_in_the_middle_of_transactions_count_once() {
+    const N: usize = 4_000;
+    let settings = fresh("killed");
+    append(&settings, 0, N);
+    let topic = settings.interactions();
+    let finished = || brokers::shared().committed(&settings.group, &topic, 4).iter().sum::<i64>() as usize == N;
+    let mut kills = 0;
+    let mut workers = [Child::start(&settings, "a"), Child::start(&settings, "b")];
+    for round in 0..10 {
+        let victim = round % 2;
+        let slot = format!("{}-{}-0", settings.group, ["a", "b"][victim]);
+        let open = eventually("a transaction of the victim", Duration::from_secs(60), || {
+            if finished() {
+                return Some(false);
+            }
+            brokers::shared().open_transactions().contains(&slot).then_some(true)
+        });
+        if !open {
+            break;
+        }
+        workers[victim].kill();
+        kills += 1;
+        workers[victim] = Child::start(&settings, ["a", "b"][victim]);
+    }
+    eventually("all is consumed", Duration::from_secs(120), || finished().then_some(()));
+    drop(workers);
+    assert!(kills >= 6, "only {kills} kills before all was done; the test proves too little");
+    let scores = brokers::shared().consume_committed(&settings.stream(Stream::Scores));
+    assert_scores_counted_once(scores.into_iter().map(|s| (s.key.expect("a key"), s.value.expect("a value"))), N);
+    let mut log = KafkaLog::open(&with(&settings, "c"), 0).expect("a log");
+    work(&mut log, 10, |polled, _| matches!(polled, Polled::Assigned(p) if p.len() == 4));
+    for c in 0..10 {
+        let state = log.states().find(&format!("c-{c}"));
+        assert_eq!(state.as_deref(), Some((N / 10).to_string().as_bytes()), "c-{c}");
+    }
+}
+
+#[test]
+fn a_stopped_worker_that_wakes_up_late_commits_nothing() {
+    const N: usize = 300;
+    let settings = fresh("zombie");
+    append(&settings, 0, N);
+    let mut zombie = Child::holding(&settings, "z");
+    zombie.wait_for("polled");
+    zombie.stop();
+    // Its session ends, another takes its partitions and does all the work.
+    let mut log = KafkaLog::open(&with(&settings, "y"), 0).expect("a log");
+    work(&mut log, 50, |_, done| done == N);
+    zombie.release();
+    zombie.cont();
+    let said = zombie.wait_for("commit: ");
+    assert!(said.contains("abortable") || said.contains("fatal"), "{said}");
+    zombie.kill();
+    assert_counted_once(&settings, N);
+}
+
+#[test]
+fn a_broker_away_for_longer_than_a_transaction_may_take_costs_nothing_but_time() {
+    const N: usize = 600;
+    let mut cluster = brokers::Cluster::start(1);
+    let mut settings = settings(&brokers::unique("outage"), "a");
+    settings.brokers = cluster.brokers();
+    settings.properties.insert("transaction.timeout.ms".into(), "3000".into());
+    create(&settings);
+    append(&settings, 0, N);
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let mut log = KafkaLog::open(&settings, 0).expect("a log");
+            work(&mut log, 5, |_, here| {
+                done.store(here, Ordering::SeqCst);
+                here == N
+            })
+        });
+        for outage in 1..=2 {
+            eventually("some work", Duration::from_secs(120), || {
+                assert!(!worker.is_finished(), "the worker gave up, or was done before the outage");
+                (done.load(Ordering::SeqCst) >= outage * 50).then_some(())
+            });
+            cluster.kill(0);
+            std::thread::sleep(Duration::from_secs(5));
+            cluster.restart(0);
+        }
+        assert_eq!(worker.join().expect("the worker"), N);
+    });
+    assert_counted_once(&settings, N);
+}
