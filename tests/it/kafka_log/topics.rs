@@ -19,7 +19,7 @@ fn dir() -> &'static Path {
 fn config(name: &str, settings: &rapport::log::kafka::KafkaSettings) -> std::path::PathBuf {
     let file = dir().join(format!("{name}-{}.toml", std::process::id()));
     let text = format!(
-        "[log]\nkind = \"kafka\"\nbrokers = \"{}\"\ngroup = \"{}\"\nprefix = \"{}\"\n",
+        "[log]\nkind = \"kafka\"\nbrokers = \"{}\"\ngroup = \"{}\"\nprefix = \"{}\"\n[model]\ndir = \"no-model-here\"\n",
         settings.brokers, settings.group, settings.prefix
     );
     std::fs::write(&file, text).expect("a configuration");
