@@ -1,6 +1,7 @@
 //! `rapport tail`: follows an output of a running service.
 
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,30 +10,43 @@ use clap::ValueEnum;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 use crate::cli::usage;
+use crate::config::{Config, LogKind, Overrides};
+use crate::http::shown;
+use crate::log::Stream;
+use crate::log::kafka::{KafkaSettings, Tail};
 
 /// Pause between looks for new records.
 const LOOK: Duration = Duration::from_millis(250);
+/// With Kafka, no record for this long is the end.
+const END: Duration = Duration::from_secs(3);
 /// Records asked for at once.
 const PAGE: usize = 1_000;
 
 /// Follows scores, alerts or dead letters, one JSON record a line.
 ///
-/// Reads a service with the embedded log over HTTP.
+/// With log.kind = "kafka" reads the topic, committed records only; otherwise asks the service over HTTP.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  rapport tail alerts\n  rapport tail scores --from 0 --no-follow > scores.jsonl")]
+#[command(after_help = "\
+Examples:
+  rapport tail alerts
+  rapport tail scores --from 0 --no-follow > scores.jsonl
+  rapport tail dead-letters --config rapport.toml")]
 pub struct Args {
     /// What to follow.
     stream: Output,
-    /// Address of the service.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
-    /// Its token, where it wants one; else `RAPPORT_HTTP_TOKEN` of the environment.
+    /// Configuration file of the service: says where its log or its HTTP address is. Without it, rapport.toml if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the service, such as http://127.0.0.1:8080; wins over the configuration, Kafka included.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Its token, where it wants one; else http.token of the configuration (RAPPORT_HTTP_TOKEN).
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
     /// PEM file of the authority that signed the service's certificate, where the public ones did not.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Offset to begin at; without it, with the last ten records.
+    /// Offset to begin at (with Kafka only 0, the oldest record of each partition). Without it: the last ten records, with Kafka only new ones.
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     from: Option<i64>,
     /// Stop at the end instead of waiting for more.
@@ -57,8 +71,49 @@ impl Output {
     }
 }
 
+impl From<Output> for Stream {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Scores => Self::Scores,
+            Output::Alerts => Self::Alerts,
+            Output::DeadLetters => Self::DeadLetters,
+        }
+    }
+}
+
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let client = Client::new(&args)?;
+    let config = Config::load(args.config.as_deref(), &Overrides::default())?;
+    match (&args.url, config.log.kind) {
+        (None, LogKind::Kafka) => topic(&args, &config),
+        _ => service(&args, &config),
+    }
+}
+
+/// Follows a topic.
+fn topic(args: &Args, config: &Config) -> anyhow::Result<()> {
+    if let Some(from) = args.from.filter(|from| *from > 0) {
+        return Err(usage(format!("--from {from}: a topic has an offset per partition, so with Kafka only --from 0 is possible")));
+    }
+    let settings = KafkaSettings::from(config);
+    settings.validate().map_err(usage)?;
+    let stream = args.stream.into();
+    let mut tail = Tail::open(&settings, stream, args.from.is_some())?;
+    let mut out = std::io::stdout().lock();
+    loop {
+        match tail.next(if args.no_follow { END } else { LOOK })? {
+            Some(record) => {
+                out.write_all(&shown(stream, &record))?;
+                out.write_all(b"\n")?;
+            }
+            None if args.no_follow => return Ok(out.flush()?),
+            None => out.flush()?,
+        }
+    }
+}
+
+/// Follows a service over HTTP.
+fn service(args: &Args, config: &Config) -> anyhow::Result<()> {
+    let client = Client::new(args, config)?;
     let mut position = args.from.map_or_else(|| "last=10".to_owned(), |from| format!("from={from}"));
     let mut out = std::io::stdout().lock();
     let mut reached = false;
@@ -92,6 +147,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 #[error("{0}")]
 struct Away(String);
 
+/// Where a service that listens at `bind` is reached from this machine.
+fn reachable(bind: SocketAddr) -> SocketAddr {
+    match bind.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), bind.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), bind.port()),
+        _ => bind,
+    }
+}
+
 struct Client {
     agent: ureq::Agent,
     url: String,
@@ -104,9 +168,11 @@ struct Page {
 }
 
 impl Client {
-    fn new(args: &Args) -> anyhow::Result<Self> {
-        if !args.url.starts_with("http://") && !args.url.starts_with("https://") {
-            return Err(usage(format!("--url {:?} must begin with http:// or https://", args.url)));
+    fn new(args: &Args, config: &Config) -> anyhow::Result<Self> {
+        let configured = || format!("{}://{}", if config.http.tls.is_some() { "https" } else { "http" }, reachable(config.http.bind));
+        let url = args.url.clone().unwrap_or_else(configured);
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(usage(format!("--url {url:?} must begin with http:// or https://")));
         }
         let mut tls = TlsConfig::builder();
         if let Some(file) = &args.ca {
@@ -129,8 +195,8 @@ impl Client {
             .tls_config(tls.build())
             .build()
             .new_agent();
-        let token = args.token.clone().or_else(|| std::env::var("RAPPORT_HTTP_TOKEN").ok());
-        let url = format!("{}/v1/{}", args.url.trim_end_matches('/'), args.stream.name());
+        let token = args.token.clone().or_else(|| config.http.token.clone());
+        let url = format!("{}/v1/{}", url.trim_end_matches('/'), args.stream.name());
         Ok(Self { agent, url, authorization: token.map(|token| format!("Bearer {token}")) })
     }
 

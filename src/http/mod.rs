@@ -12,5 +12,6 @@ mod server;
 mod status;
 mod tls;
 
+pub use outputs::shown;
 pub use server::{BindError, Running, Server};
 pub use status::{Status, WorkerStatus};

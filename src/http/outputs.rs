@@ -1,5 +1,6 @@
 //! Reading outputs back: scores and dead letters as JSON Lines, alerts as server-sent events.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,6 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,6 +26,24 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const JSON_LINES: &str = "application/x-ndjson";
 /// Header with the offset to go on from.
 const NEXT_OFFSET: &str = "x-next-offset";
+
+/// An output as one line of JSON, without the line break: a score or alert as published, a dead letter with the key and bytes that were refused
+/// and the headers that say why and from where.
+pub fn shown(stream: Stream, record: &Delivered) -> Cow<'_, [u8]> {
+    if stream != Stream::DeadLetters {
+        return Cow::Borrowed(&record.value);
+    }
+    let headers: serde_json::Map<_, _> = record.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+    let line = serde_json::json!({
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": record.key.as_deref().map(String::from_utf8_lossy),
+        "headers": headers,
+        // As UTF-8, what is none replaced.
+        "raw": String::from_utf8_lossy(&record.value),
+    });
+    Cow::Owned(line.to_string().into_bytes())
+}
 
 /// Where to read, from the query string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,51 +96,31 @@ impl Start {
     fn offset(self, gateway: &dyn Gateway, stream: Stream) -> Result<i64, Problem> {
         match self {
             Self::From(offset) => Ok(offset),
-            Self::Last(n) => Ok(gateway.end(stream)?.saturating_sub(n).max(0)),
+            Self::Last(n) => Ok(gateway.end(stream).map_err(Problem::unreadable)?.saturating_sub(n).max(0)),
         }
     }
 }
 
 /// `GET /v1/scores?from=OFFSET`: score records, one a line, and where to go on in `x-next-offset`.
 pub(super) async fn scores(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    lines(app, Stream::Scores, query, |out, record| out.extend_from_slice(&record.value)).await
+    lines(app, Stream::Scores, query).await
 }
 
-/// A dead letter as shown: offset within this stream, the key and bytes that were refused, and the headers that say why and from where.
-#[derive(Serialize)]
-struct DeadLetter<'a> {
-    offset: i64,
-    key: Option<std::borrow::Cow<'a, str>>,
-    headers: std::collections::BTreeMap<&'a str, &'a str>,
-    /// As UTF-8, what is none replaced.
-    raw: std::borrow::Cow<'a, str>,
-}
-
-/// `GET /v1/dead-letters?from=OFFSET`: `{"offset","key","headers","raw"}`, one a line.
+/// `GET /v1/dead-letters?from=OFFSET`: `{"partition","offset","key","headers","raw"}`, one a line.
 pub(super) async fn dead_letters(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    lines(app, Stream::DeadLetters, query, |out, record| {
-        let shown = DeadLetter {
-            offset: record.offset,
-            key: record.key.as_deref().map(String::from_utf8_lossy),
-            headers: record.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
-            raw: String::from_utf8_lossy(&record.value),
-        };
-        // Strings into a vector: neither part can fail.
-        let _ = serde_json::to_writer(out, &shown);
-    })
-    .await
+    lines(app, Stream::DeadLetters, query).await
 }
 
-async fn lines(app: Arc<App>, stream: Stream, query: Option<String>, write: fn(&mut Vec<u8>, &Delivered)) -> Result<Response, Problem> {
+async fn lines(app: Arc<App>, stream: Stream, query: Option<String>) -> Result<Response, Problem> {
     let range = Range::parse(query.as_deref())?;
     blocking(move || {
         let gateway = &*app.gateway;
         let from = range.start.unwrap_or(Start::From(0)).offset(gateway, stream)?;
-        let records = gateway.read(stream, from, range.limit)?;
+        let records = gateway.read(stream, from, range.limit).map_err(Problem::unreadable)?;
         let next = records.last().map_or(from, |r| r.offset + 1);
         let mut body = Vec::new();
         for record in &records {
-            write(&mut body, record);
+            body.extend_from_slice(&shown(stream, record));
             body.push(b'\n');
         }
         Ok(([(header::CONTENT_TYPE.as_str(), JSON_LINES.to_owned()), (NEXT_OFFSET, next.to_string())], body).into_response())
@@ -134,7 +132,7 @@ async fn lines(app: Arc<App>, stream: Stream, query: Option<String>, write: fn(&
 /// with what is new. To `Accept: application/x-ndjson` it answers as [`scores`] does.
 pub(super) async fn alerts(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == JSON_LINES) {
-        return lines(app, Stream::Alerts, query, |out, record| out.extend_from_slice(&record.value)).await;
+        return lines(app, Stream::Alerts, query).await;
     }
     let range = Range::parse(query.as_deref())?;
     let start = match headers.get("last-event-id") {
@@ -152,7 +150,7 @@ pub(super) async fn alerts(State(app): State<Arc<App>>, RawQuery(query): RawQuer
         // One record read in vain here tells a backend that keeps no outputs, while a status code can still say so.
         blocking(move || {
             let from = start.offset(&*app.gateway, Stream::Alerts)?;
-            app.gateway.read(Stream::Alerts, from, 1)?;
+            app.gateway.read(Stream::Alerts, from, 1).map_err(Problem::unreadable)?;
             Ok(from)
         })
         .await?

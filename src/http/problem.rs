@@ -26,6 +26,14 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
+    /// Outputs that cannot be read here, for good or for now.
+    pub fn unreadable(e: LogError) -> Self {
+        match e {
+            LogError::Fatal(message) => Self::new(StatusCode::NOT_IMPLEMENTED, message),
+            e => e.into(),
+        }
+    }
+
     /// Try again later.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)

@@ -21,7 +21,7 @@ function h(name, props, ...children) {
   for (const child of children.flat()) if (child !== null && child !== undefined && child !== false) el.append(child);
   return el;
 }
-const words = (name) => (name || "").replaceAll("_", " ");
+const words = (name) => (name || "other").replaceAll("_", " ");
 const title = (kind) => KINDS[kind] || (words(kind).charAt(0).toUpperCase() + words(kind).slice(1));
 const onScale = (kind) => /^(satisfaction|rating)/.test(kind || "");
 const num = (x, digits = 1) => (typeof x === "number" && isFinite(x) ? x.toFixed(digits) : "–");
@@ -123,7 +123,7 @@ function take(part, fresh) {
     if (gone.card) gone.card.remove();
   }
   if (fresh && alert.state !== "resolved") $("announce").textContent = `${alert.severity}: ${title(alert.kind)}, customer ${alert.customer_id}`;
-  if (alert.customer_id === state.customer) later(() => open(state.customer, state.alert, true));
+  if (alert.customer_id === state.customer) later(() => visit(state.customer, state.alert, true));
 }
 let pending = null;
 function later(work) { clearTimeout(pending); pending = setTimeout(work, 400); }
@@ -143,12 +143,12 @@ function tagFor(alert) {
   return h("span", { class: "tag", dataset: { tone: tone(alert) } }, text);
 }
 function meter(value, baseline) {
-  const x = (v) => 4 + (Math.min(5, Math.max(1, v)) - 1) * 48;
+  const x = (v) => 5 + (Math.min(5, Math.max(1, v)) - 1) * 60;
   const known = typeof baseline === "number";
   return h("div", { class: "meter" },
     h("span", {}, h("b", {}, num(value)), known ? ` of 5 · usually ${num(baseline)}` : " of 5"),
-    h("svg:svg", { viewBox: "0 0 200 18", preserveAspectRatio: "none", "aria-hidden": "true" },
-      h("svg:line", { class: "track", x1: 4, x2: 196, y1: 9, y2: 9 }),
+    h("svg:svg", { viewBox: "0 0 250 18", "aria-hidden": "true" },
+      h("svg:line", { class: "track", x1: 5, x2: 245, y1: 9, y2: 9 }),
       known && h("svg:line", { class: value < baseline ? "gap" : "gap up", x1: x(value), x2: x(baseline), y1: 9, y2: 9 }),
       known && h("svg:line", { class: "base", x1: x(baseline), x2: x(baseline), y1: 2, y2: 16 }),
       h("svg:circle", { class: "dot", cx: x(value), cy: 9, r: 5 })));
@@ -189,7 +189,7 @@ function render() {
     let n = 0, next = null;
     for (const episode of state.episodes.values()) {      // oldest first, each put before the one that came before it
       if (!episode.card) {
-        const button = h("button", { class: "card", type: "button", onclick: () => open(latest(episode).customer_id, episode.id) });
+        const button = h("button", { class: "card", type: "button", onclick: () => visit(latest(episode).customer_id, episode.id) });
         episode.card = h("li", {}, button);
         episode.button = button;
       }
@@ -217,7 +217,7 @@ function render() {
 }
 
 // ---------- one customer
-async function open(customer, alertId = null, quietly = false) {
+async function visit(customer, alertId = null, quietly = false) {
   state.customer = customer; state.alert = alertId;
   render();
   let view = null, failure = null;
@@ -299,7 +299,7 @@ function line(p, hot) {
   if (facts) about.push(h("span", { class: "soft" }, about.length ? ` · ${facts}` : facts));
   return h("li", { class: hot && hot.size ? "hot" : null }, stamp(p.occurred_at),
     h("span", { class: "soft" }, `${words(p.kind)}${p.actor && p.actor !== "customer" ? ` (${p.actor})` : ""}`),
-    h("span", { class: "text" }, about.length ? about : h("span", { class: "soft" }, p.had_text ? "text no longer kept" : "–")),
+    h("span", { class: "text" }, about.length ? about : h("span", { class: "soft" }, p.words ? `${p.words} words, no longer kept` : "–")),
     h("span", { class: "value" }, p.satisfaction ? num(p.satisfaction.value) : ""));
 }
 /** Satisfaction over the window: interactions evenly spaced (bursts would hide each other on a time axis), their times in the tooltips. */
@@ -319,7 +319,7 @@ function chart(past, baseline, episodes) {
       h("svg:title", {}, `${num(p.satisfaction.value, 2)} · ${words(p.kind)}${p.actor !== "customer" ? ` (${p.actor})` : ""} · ${when(p.occurred_at)}${p.text ? `\n${p.text}` : ""}`))),
     h("svg:text", { x: L, y: H - 5 }, when(points[0].occurred_at)),
     h("svg:text", { x: W - R, y: H - 5, "text-anchor": "end" }, when(points[points.length - 1].occurred_at)));
-  return h("figure", { style: null }, h("h3", {}, "Satisfaction"), svg,
+  return h("figure", {}, h("h3", {}, "Satisfaction"), svg,
     h("figcaption", { class: "legend" }, h("span", {}, h("i"), "estimated"), h("span", {}, h("i", { class: "dash" }), "usual level"), h("span", {}, h("i", { class: "ring" }), "not by the customer"), h("span", {}, h("i", { class: "hot" }), "raised an alert")));
 }
 
@@ -421,7 +421,7 @@ function filter(name) {
 }
 for (const b of document.querySelectorAll("[data-filter]")) b.addEventListener("click", () => filter(b.dataset.filter));
 $("query").addEventListener("input", () => { state.query = $("query").value.trim().toLowerCase(); render(); });
-$("find").addEventListener("submit", (e) => { e.preventDefault(); const id = $("query").value.trim(); if (id) open(id); });
+$("find").addEventListener("submit", (e) => { e.preventDefault(); const id = $("query").value.trim(); if (id) visit(id); });
 document.addEventListener("keydown", (e) => {
   if (document.querySelector("dialog[open]") || e.ctrlKey || e.metaKey || e.altKey) return;
   if (e.key === "Escape") { document.activeElement.blur(); const card = document.querySelector('.card[aria-current="true"]'); if (card) card.focus(); return; }

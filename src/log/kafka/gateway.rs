@@ -1,6 +1,6 @@
 //! The HTTP side of Kafka: durable appends to the input, and a look at the states that this process owns.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -10,6 +10,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer};
 
 use super::membership::Journal;
+use super::recent::Recent;
 use super::settings::KafkaSettings;
 use super::states::LocalStates;
 use crate::log::{Delivered, Gateway, LogError, Stream};
@@ -49,12 +50,14 @@ impl ProducerContext for Reports {
     }
 }
 
-/// Appends to the interactions topic and reads what is local. Outputs are read from their topics instead ([`super::Tail`]).
+/// Appends to the interactions topic and reads what is local, and the newest alerts. Other outputs are read from their topics instead
+/// ([`super::Tail`]).
 pub struct KafkaGateway {
     settings: KafkaSettings,
     topic: String,
     producer: ThreadedProducer<Reports, NoCustomPartitioner>,
     states: Mutex<Vec<LocalStates>>,
+    alerts: Mutex<Option<Recent>>,
 }
 
 impl KafkaGateway {
@@ -64,7 +67,13 @@ impl KafkaGateway {
             .appending_producer()
             .create_with_context(Reports)
             .map_err(|e| LogError::Fatal(format!("cannot create a Kafka producer from log.brokers and log.kafka: {e}")))?;
-        Ok(KafkaGateway { topic: settings.interactions(), settings: settings.clone(), producer, states: Mutex::default() })
+        Ok(KafkaGateway {
+            topic: settings.interactions(),
+            settings: settings.clone(),
+            producer,
+            states: Mutex::default(),
+            alerts: Mutex::default(),
+        })
     }
 
     /// Lets [`Gateway::state`] see the states of a worker ([`super::KafkaLog::states`]).
@@ -131,12 +140,18 @@ impl Gateway for KafkaGateway {
         }
     }
 
-    fn read(&self, stream: Stream, _: i64, _: usize) -> Result<Vec<Delivered>, LogError> {
-        Err(self.elsewhere(stream))
+    fn read(&self, stream: Stream, from: i64, max: usize) -> Result<Vec<Delivered>, LogError> {
+        match (stream, &*self.recent(stream)?) {
+            (Stream::Alerts, Some(recent)) => Ok(recent.read(from, max)),
+            _ => Err(self.elsewhere(stream)),
+        }
     }
 
     fn end(&self, stream: Stream) -> Result<i64, LogError> {
-        Err(self.elsewhere(stream))
+        match (stream, &*self.recent(stream)?) {
+            (Stream::Alerts, Some(recent)) => Ok(recent.end()),
+            _ => Err(self.elsewhere(stream)),
+        }
     }
 
     fn state(&self, customer_id: &str) -> Result<Option<Vec<u8>>, LogError> {
@@ -146,6 +161,15 @@ impl Gateway for KafkaGateway {
 }
 
 impl KafkaGateway {
+    /// The newest alerts, read from the first question on.
+    fn recent(&self, stream: Stream) -> Result<MutexGuard<'_, Option<Recent>>, LogError> {
+        let mut recent = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        if stream == Stream::Alerts && recent.is_none() {
+            *recent = Some(Recent::start(&self.settings)?);
+        }
+        Ok(recent)
+    }
+
     /// A topic has an offset per partition, not one for all.
     fn elsewhere(&self, stream: Stream) -> LogError {
         let name = match stream {

@@ -6,6 +6,7 @@
 mod arrival;
 mod gateway;
 mod membership;
+mod recent;
 mod restore;
 mod settings;
 mod states;

@@ -22,6 +22,11 @@ pub struct Tail {
 impl Tail {
     /// `from_beginning`: from the oldest record on; otherwise only what comes after the call.
     pub fn open(settings: &KafkaSettings, stream: Stream, from_beginning: bool) -> Result<Tail, LogError> {
+        Self::open_last(settings, stream, if from_beginning { i64::MAX } else { 0 })
+    }
+
+    /// With up to `back` records of each partition that are there already. Offsets of transactions' ends count among them.
+    pub fn open_last(settings: &KafkaSettings, stream: Stream, back: i64) -> Result<Tail, LogError> {
         settings.validate().map_err(LogError::Fatal)?;
         let topic = settings.stream(stream);
         let consumer = reader(settings, true)?;
@@ -29,12 +34,11 @@ impl Tail {
             .ok_or_else(|| LogError::Fatal(format!("{topic} does not exist; run `rapport topics create`")))?;
         let mut list = TopicPartitionList::new();
         for partition in 0..count {
-            let start = match from_beginning {
-                true => Offset::Beginning,
-                // The number, not `End`: a record that comes before the first fetch must not be missed.
-                false => Offset::Offset(topics::watermarks(settings, &consumer, &topic, partition)?.1),
-            };
-            list.add_partition_offset(&topic, partition, start).map_err(|e| LogError::Fatal(format!("cannot read {topic}: {e}")))?;
+            // Numbers, not `End`: a record that comes before the first fetch must not be missed.
+            let (low, high) = topics::watermarks(settings, &consumer, &topic, partition)?;
+            let start = high.saturating_sub(back).max(low);
+            list.add_partition_offset(&topic, partition, Offset::Offset(start))
+                .map_err(|e| LogError::Fatal(format!("cannot read {topic}: {e}")))?;
         }
         consumer.assign(&list).map_err(|e| LogError::Fatal(format!("cannot read {topic}: {e}")))?;
         Ok(Tail { topic, consumer })
