@@ -176,7 +176,7 @@ function fill(card, episode) {
       alert.state === "escalated" ? h("span", { class: "soft" }, " · got worse") : null),
     onScale(alert.kind) ? meter(alert.value, alert.baseline) : h("p", { class: "soft" }, `${num(alert.value, 2)} against ${num(alert.baseline, 2)}`),
     weighing(raised, 5),
-    alert.suggestion ? h("p", { class: "suggest" }, "Probably needs: ", h("b", {}, words(alert.suggestion))) : null,
+    alert.suggestion && alert.suggestion !== "other" ? h("p", { class: "suggest" }, "Probably needs: ", h("b", {}, words(alert.suggestion))) : null,
   ].filter(Boolean));
 }
 let drawing = false;
@@ -289,7 +289,7 @@ function story(episode, past) {
     h("div", { class: "row" }, tagFor(alert), h("strong", { class: "grow" }, title(alert.kind)), stamp(alert.at)),
     onScale(alert.kind) ? meter(alert.value, alert.baseline) : null,
     h("p", { class: "suggest" }, episode.steps.map((s) => `${s.state} ${when(s.at)}`).join(" → "), ` · policy ${alert.policy}`),
-    alert.suggestion ? h("p", { class: "suggest" }, "Probably needs: ", h("b", {}, words(alert.suggestion))) : null,
+    alert.suggestion && alert.suggestion !== "other" ? h("p", { class: "suggest" }, "Probably needs: ", h("b", {}, words(alert.suggestion))) : null,
     quotes);
 }
 function line(p, hot) {
