@@ -171,9 +171,9 @@ function fill(card, episode) {
   card.dataset.tone = tone(alert);
   card.classList.toggle("new", Boolean(episode.fresh));
   card.replaceChildren(...[
-    h("div", { class: "row" }, tagFor(alert), h("span", { class: "grow who" }, alert.customer_id), stamp(alert.at)),
-    h("p", { class: "what" }, title(alert.kind), (alert.also || []).length ? h("span", { class: "soft" }, ` · also ${alert.also.map((k) => title(k).toLowerCase()).join(", ")}`) : null,
-      alert.state === "escalated" ? h("span", { class: "soft" }, " · got worse") : null),
+    h("div", { class: "row" }, tagFor(alert), h("span", { class: "grow" }, title(alert.kind), alert.state === "escalated" ? h("span", { class: "soft" }, " · got worse") : null), stamp(alert.at)),
+    h("p", { class: "who" }, alert.customer_id),
+    (alert.also || []).length ? h("p", { class: "soft" }, `Also: ${alert.also.map((k) => title(k).toLowerCase()).join(", ")}`) : null,
     onScale(alert.kind) ? meter(alert.value, alert.baseline) : h("p", { class: "soft" }, `${num(alert.value, 2)} against ${num(alert.baseline, 2)}`),
     weighing(raised, 5),
     alert.suggestion && alert.suggestion !== "other" ? h("p", { class: "suggest" }, "Probably needs: ", h("b", {}, words(alert.suggestion))) : null,
@@ -276,7 +276,7 @@ function highlighted(text, weights) {
 }
 function story(episode, past) {
   const alert = latest(episode), raised = raisedBy(episode);
-  const quotes = (raised.reasons || []).slice(0, 4).map((reason) => {
+  const quotes = (raised.reasons || []).filter((reason) => (reason.words || []).length || past.some((p) => p.interaction_id === reason.interaction_id && p.text)).slice(0, 4).map((reason) => {
     const source = past.find((p) => p.interaction_id === reason.interaction_id);
     const its = new Map((reason.words || []).map((w) => [w.word.toLowerCase(), Math.abs(w.weight)]));
     const text = source && source.text;
