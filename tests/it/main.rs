@@ -1,9 +1,9 @@
 //! One integration-test binary; a folder or file per plane.
 
-mod engine;
 mod brokers;
 mod bundle;
 mod embedded_log;
+mod engine;
 mod http;
 mod kafka_log;
 mod process;

@@ -1,7 +1,7 @@
 //! The topics: their names and shapes, creating what is missing, and saying what is wrong.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -259,6 +259,15 @@ pub fn create_topics(settings: &KafkaSettings, plan: TopicPlan) -> Result<Vec<Fi
             )),
             Err((_, e)) => Finding::bad(format!("topic {} was not created: {e}", topic.name)),
         });
+    }
+    // Brokers tell of a new topic a moment after its creation is acknowledged; what runs next must find it.
+    let until = Instant::now() + QUERY;
+    if findings.iter().all(|f| f.good) {
+        for topic in &missing {
+            while count(settings, &client, &topic.name)?.is_none() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
     }
     Ok(findings)
 }
