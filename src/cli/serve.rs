@@ -64,7 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Sends the name of the first SIGTERM or SIGINT; the second ends the process.
-fn watch_signals() -> std::io::Result<Receiver<&'static str>> {
+pub(super) fn watch_signals() -> std::io::Result<Receiver<&'static str>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let inside = runtime.enter();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

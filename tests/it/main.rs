@@ -5,6 +5,7 @@ mod bundle;
 mod embedded_log;
 mod engine;
 mod http;
+mod import;
 mod kafka_log;
 mod process;
 mod schemas;
