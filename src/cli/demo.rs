@@ -84,7 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let mut replay = Replay::start(&service, &interactions, !args.exit_when_done);
     let result = replay.feed(pace, &stop).and_then(|()| {
-        replay.drain(DRAIN, &stop)?;
+        replay.drain(DRAIN)?;
         if args.exit_when_done || stop.load(Ordering::Relaxed) {
             return Ok(());
         }

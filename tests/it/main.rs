@@ -2,6 +2,7 @@
 
 mod brokers;
 mod bundle;
+mod demo;
 mod embedded_log;
 mod engine;
 mod http;

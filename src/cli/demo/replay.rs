@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
@@ -18,8 +18,8 @@ use crate::log::{Gateway, LogError, Stream};
 
 /// Interactions appended and not yet scored, at most, where speed is all: enough to fill a commit of every worker, so that the latency measured
 /// is the service's and not the length of a queue.
-const IN_FLIGHT: usize = 1024;
-const APPEND: usize = 256;
+const IN_FLIGHT: usize = 256;
+const APPEND: usize = 64;
 /// Pause where there is nothing to do; also the resolution of the latency.
 const LOOK: Duration = Duration::from_millis(1);
 const PAGE: usize = 1000;
@@ -47,6 +47,8 @@ pub struct Seen {
 pub struct Replay<'a> {
     service: &'a Service,
     interactions: &'a [Bundled],
+    /// Number of interactions appended.
+    sent: usize,
     shared: Arc<Shared>,
     follower: Option<JoinHandle<Result<Seen, LogError>>>,
     progress: ProgressBar,
@@ -56,7 +58,8 @@ pub struct Replay<'a> {
 struct Shared {
     /// When each interaction that has no score yet was appended.
     sent: Mutex<HashMap<Box<str>, Instant>>,
-    scored: AtomicUsize,
+    /// Interactions that are done with: scores and dead letters.
+    done: AtomicUsize,
     finishing: AtomicBool,
 }
 
@@ -67,10 +70,10 @@ impl<'a> Replay<'a> {
         let texts = interactions.iter().filter_map(|i| Some((i.id.clone(), i.text.clone()?))).collect();
         let follow = Follow { gateway: service.gateway().clone(), shared: shared.clone(), texts, aloud };
         let progress = if aloud { ProgressBar::hidden() } else { ProgressBar::new(interactions.len() as u64) };
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} scored, {per_sec}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len}, {per_sec}") {
             progress.set_style(style);
         }
-        Self { service, interactions, shared, follower: Some(std::thread::spawn(move || follow.run())), progress }
+        Self { service, interactions, sent: 0, shared, follower: Some(std::thread::spawn(move || follow.run())), progress }
     }
 
     /// Appends every interaction, until `stop`.
@@ -79,46 +82,38 @@ impl<'a> Replay<'a> {
     /// A worker that ended, a log that refuses.
     pub fn feed(&mut self, pace: Pace, stop: &AtomicBool) -> anyhow::Result<()> {
         let started = Instant::now();
-        let mut sent = 0;
-        while sent < self.interactions.len() && !stop.load(Ordering::Relaxed) {
+        while self.sent < self.interactions.len() && !stop.load(Ordering::Relaxed) {
             self.check()?;
             let may = match pace {
                 Pace::PerSecond(rate) => (started.elapsed().as_secs_f64() * rate) as usize + 1,
-                Pace::AsFastAsPossible => self.shared.scored.load(Ordering::Relaxed) + IN_FLIGHT,
+                Pace::AsFastAsPossible => self.shared.done.load(Ordering::Relaxed) + IN_FLIGHT,
             };
-            let until = may.min(sent + APPEND).min(self.interactions.len());
+            let until = may.min(self.sent + APPEND).min(self.interactions.len());
             // Waiting until there is room for a whole append keeps appends large.
-            let room = matches!(pace, Pace::PerSecond(_)) || until - sent.min(until) == APPEND || until == self.interactions.len();
-            if until <= sent || !room {
+            let room = matches!(pace, Pace::PerSecond(_)) || until >= self.sent + APPEND || until == self.interactions.len();
+            if until <= self.sent || !room {
                 std::thread::sleep(LOOK);
                 continue;
             }
             let now = Instant::now();
-            let batch = &self.interactions[sent..until];
+            let batch = &self.interactions[self.sent..until];
             self.shared.sent.lock().unwrap_or_else(PoisonError::into_inner).extend(batch.iter().map(|i| (i.id.clone(), now)));
             self.service.gateway().append(batch.iter().map(|i| (i.customer_id.clone(), i.line.clone())).collect())?;
-            sent = until;
+            self.sent = until;
         }
         Ok(())
     }
 
-    /// Waits until all that was appended is committed.
+    /// Waits until all that was appended is scored and can be read.
     ///
     /// # Errors
-    /// A worker that ended, a log that refuses, or not within `timeout`.
-    pub fn drain(&mut self, timeout: Duration, stop: &AtomicBool) -> anyhow::Result<()> {
-        let log = self.service.embedded().ok_or_else(|| anyhow!("the demo runs on the embedded log alone"))?;
+    /// A worker that ended, or not within `timeout`.
+    pub fn drain(&mut self, timeout: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + timeout;
-        let stopped = stop.load(Ordering::Relaxed);
-        while !log.wait_until_drained(Duration::from_millis(50))? {
+        while self.shared.done.load(Ordering::Relaxed) < self.sent {
             self.check()?;
-            if Instant::now() >= until {
-                bail!("the last interactions were not scored within {} s", timeout.as_secs());
-            }
-            // A stop that comes while waiting ends the waiting; what is left counts as not scored.
-            if !stopped && stop.load(Ordering::Relaxed) {
-                break;
-            }
+            anyhow::ensure!(Instant::now() < until, "the last interactions were not scored within {} s", timeout.as_secs());
+            std::thread::sleep(LOOK);
         }
         Ok(())
     }
@@ -134,7 +129,7 @@ impl<'a> Replay<'a> {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        self.progress.set_position(self.shared.scored.load(Ordering::Relaxed) as u64);
+        self.progress.set_position(self.shared.done.load(Ordering::Relaxed) as u64);
         anyhow::ensure!(!self.service.failed(), "a worker ended");
         Ok(())
     }
@@ -173,7 +168,8 @@ impl Follow {
                     seen.elapsed = now.duration_since(*first.get_or_insert(sent));
                 }
             }
-            self.shared.scored.store(seen.scores, Ordering::Relaxed);
+            let rejected = usize::try_from(self.gateway.end(Stream::DeadLetters)?).unwrap_or(0);
+            self.shared.done.store(seen.scores + rejected, Ordering::Relaxed);
             let alerts = self.gateway.read(Stream::Alerts, next_alert, PAGE)?;
             for alert in &alerts {
                 next_alert = alert.offset + 1;

@@ -51,11 +51,10 @@ impl AlertLine {
         Some(Self { raw: raw.to_owned(), ..alert })
     }
 
-    /// How much a reader learns from it: one that says which words weighed is worth more.
+    /// How much a reader learns from it: how far below the usual level, and how much of that its texts and words explain.
     fn telling(&self) -> f64 {
-        let words = |r: &Reason| r.words.iter().filter(|w| w.weight > 0.0).map(|w| w.weight).sum::<f64>();
-        let severe = if self.severity == "critical" { 1.0 } else { 0.0 };
-        severe + self.reasons.iter().map(|r| r.weight + words(r)).sum::<f64>()
+        let words = |r: &Reason| r.words.iter().map(|w| w.weight.max(0.0)).sum::<f64>();
+        (self.baseline - self.value) + self.reasons.iter().map(|r| r.weight + words(r)).sum::<f64>()
     }
 }
 
@@ -133,9 +132,9 @@ fn full(out: &mut impl Write, alert: &AlertLine, interactions: &[Bundled]) -> st
         if reason.weight > 0.0 {
             writeln!(out, "    without this the expected rating would be {:.2} higher", reason.weight)?;
         }
-        let words: Vec<String> = reason.words.iter().map(|w| format!("{} ({:.2})", w.word, w.weight)).collect();
+        let words: Vec<String> = reason.words.iter().filter(|w| w.weight > 0.0).map(|w| format!("\"{}\"", w.word)).collect();
         if !words.is_empty() {
-            writeln!(out, "    words that weigh most: {}", words.join(", "))?;
+            writeln!(out, "    mostly for the word{} {}", if words.len() > 1 { "s" } else { "" }, words.join(", "))?;
         }
     }
     let here = of_customer.iter().position(|i| i.id == alert.interaction_id).map_or(of_customer.len(), |at| at + 1);
