@@ -26,7 +26,7 @@ pub struct Args {
     /// How far ahead labels of the future look, in days; the configuration's otherwise (default 90).
     #[arg(long, value_name = "N")]
     horizon_days: Option<u32>,
-    /// Passes over the data; the configuration's otherwise (default 4).
+    /// Passes over the data; the configuration's otherwise (default 3).
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
 }

@@ -35,8 +35,6 @@ pub struct Config {
     pub mean_loss: f32,
     pub class_loss: f32,
     pub smoothing: f32,
-    /// Share of customers that are also seen as one customer with another, days apart.
-    pub joined: f32,
     pub min_count: u32,
     pub max_words: usize,
     pub bag_rows: u32,
@@ -57,7 +55,7 @@ impl Default for Config {
             horizon_days: 90,
             auxiliary: Vec::new(),
             refit: true,
-            epochs: 4,
+            epochs: 3,
             batch: 16,
             chunk: 64,
             learning_rate: 1e-3,
@@ -69,7 +67,6 @@ impl Default for Config {
             mean_loss: 0.5,
             class_loss: 0.2,
             smoothing: 0.05,
-            joined: 0.3,
             min_count: 2,
             max_words: 16_000,
             bag_rows: 65_536,
@@ -125,7 +122,6 @@ impl Config {
             ("word_dropout", self.word_dropout),
             ("bag_dropout", self.bag_dropout),
             ("smoothing", self.smoothing),
-            ("joined", self.joined),
             ("unknown_quantile", self.unknown_quantile as f32),
         ];
         for (key, value) in shares {

@@ -368,7 +368,7 @@ fn unknown_below(mut largest: Vec<f32>, quantile: f64) -> Option<f32> {
 }
 
 /// Penalties that are tried, weakest last; each fit starts from the one before.
-const PENALTIES: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 3.0];
+const PENALTIES: [f64; 4] = [0.1, 0.3, 1.0, 3.0];
 
 /// The tf-idf baseline, tuned on the held-out customers, and its quality there.
 fn baseline(recording: &Recording, refit: bool) -> Option<(Tfidf, Option<Quality>)> {

@@ -263,3 +263,86 @@ fn add_ratings(recording: &mut Recording, ratings: Vec<Rating>, abouts: &HashMap
 pub fn customer_share(id: &str) -> u32 {
     words::hash(&format!("held out: {id}")) % 1000
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(interactions: &str, labels: &str) -> Recording {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).expect("temporary file");
+            path
+        };
+        record(&[write("i.jsonl", interactions)], &[write("l.jsonl", labels)]).expect("readable")
+    }
+
+    fn line(id: &str, customer: &str, minute: u32, rest: &str) -> String {
+        format!(r#"{{"id":"{id}","customer_id":"{customer}","occurred_at":"2024-05-01T10:{minute:02}:00Z",{rest}}}"#) + "\n"
+    }
+
+    fn means(r: &Recording, customer: usize) -> Vec<Option<f32>> {
+        r.customers[customer].labels.iter().map(|l| l.satisfaction).collect()
+    }
+
+    #[test]
+    fn ratings_label_what_they_rate() {
+        let text = r#""kind":"message","text":"hello""#;
+        let lines = [
+            line("a", "c", 1, text),
+            line("b", "c", 2, text),
+            // Names the first message; one without a name rates what came last before it, here the second survey's predecessor.
+            line("s1", "c", 3, r#""kind":"survey","rating":2,"about":"a""#),
+            line("s2", "c", 4, r#""kind":"survey","rating":5"#),
+            // A rating on another kind labels that interaction.
+            line("r", "c", 5, r#""kind":"review","rating":1,"text":"bad""#),
+            // Names a message that comes after it, and one of another customer: both are left out.
+            line("s3", "c", 6, r#""kind":"survey","rating":3,"about":"later""#),
+            line("later", "c", 7, text),
+            line("s4", "d", 8, r#""kind":"survey","rating":3,"about":"a""#),
+            // The first of its customer has nothing before it.
+            line("s5", "e", 9, r#""kind":"survey","rating":3"#),
+        ];
+        let r = read(&lines.concat(), "");
+        assert_eq!(means(&r, 0), [Some(2.0), None, Some(5.0), None, Some(1.0), None, None]);
+        assert_eq!((r.counts.labels, r.counts.labels_already_read, r.counts.labels_without_interaction), (3, 1, 2));
+    }
+
+    #[test]
+    fn several_ratings_are_averaged_and_a_given_label_wins() {
+        let lines = [
+            line("a", "c", 1, r#""kind":"message","text":"hello""#),
+            line("s1", "c", 2, r#""kind":"survey","rating":2,"about":"a""#),
+            line("s2", "c", 3, r#""kind":"survey","rating":3,"about":"a""#),
+        ];
+        assert_eq!(means(&read(&lines.concat(), ""), 0)[0], Some(2.5));
+        let given = r#"{"interaction_id":"a","task":"satisfaction","value":4}"#;
+        assert_eq!(means(&read(&lines.concat(), given), 0)[0], Some(4.0));
+    }
+
+    #[test]
+    fn the_rules_of_serve_apply() {
+        let message = r#""kind":"message","text":"hello there""#;
+        let late = r#"{"id":"late","customer_id":"c","occurred_at":"2024-04-01T10:00:00Z","kind":"message"}"#;
+        let lines =
+            [line("a", "c", 1, message), line("a", "c", 2, message), format!("{late}\n"), "nonsense\n".into(), line("b", "c", 0, message)];
+        let labels = [("a", "x"), ("late", "x"), ("nowhere", "x")]
+            .map(|(id, class)| format!("{{\"interaction_id\":\"{id}\",\"task\":\"intent\",\"value\":\"{class}\"}}\n"));
+        let r = read(&lines.concat(), &labels.concat());
+        let c = r.counts;
+        assert_eq!((c.interactions, c.duplicates, c.rejected, c.late), (2, 1, 2, 1));
+        assert_eq!((c.labels, c.labels_without_interaction), (1, 2));
+        assert_eq!(r.words["hello"], 2, "the duplicate's words do not count");
+        assert_eq!(r.from.map(|t| t.to_string()).as_deref(), Some("2024-05-01T10:00:00Z"));
+    }
+
+    #[test]
+    fn a_wrong_label_names_file_and_line() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("l.jsonl");
+        std::fs::write(&path, "{\"interaction_id\":\"a\",\"task\":\"satisfaction\",\"value\":7}\n").expect("temporary file");
+        let error = read_labels(&[path]).expect_err("out of range").to_string();
+        assert!(error.contains("l.jsonl:1") && error.contains("from 1 to 5"), "{error}");
+    }
+}
