@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use toml::Value;
 
+use crate::interaction::parse_duration;
+
 /// Sections whose keys may come from the environment.
 const SECTIONS: [&str; 5] = ["log", "model", "worker", "http", "state"];
 
@@ -232,19 +234,6 @@ fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>
     Ok(())
 }
 
-fn parse_duration(s: &str) -> Option<Duration> {
-    let unit = s.chars().next_back()?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let number: u64 = s[..s.len() - 1].parse().ok()?;
-    number.checked_mul(seconds).filter(|s| *s <= 36_500 * 86_400).map(Duration::from_secs)
-}
-
 /// Levenshtein distance in bytes.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -262,15 +251,6 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        assert_eq!(parse_duration("7d"), Some(Duration::from_secs(7 * 86_400)));
-        assert_eq!(parse_duration("0s"), Some(Duration::ZERO));
-        for bad in ["", "d", "7", "7w", "-1d", "1.5h", " 1d", "999999999999999999999d", "36501d", "7ｄ"] {
-            assert_eq!(parse_duration(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn distances() {

@@ -65,7 +65,7 @@ impl Records {
         match &mut self.source {
             Source::Lines(lines) => loop {
                 self.line += 1;
-                let n = lines.read_until(b'\n', record).map_err(|e| error(&self.path, format!("line {}: {e}", self.line)))?;
+                let n = read_line(lines, record).map_err(|e| error(&self.path, format!("line {}: {e}", self.line)))?;
                 if n == 0 {
                     return Ok(None);
                 }
@@ -94,6 +94,17 @@ impl Records {
             },
         }
     }
+}
+
+/// Appends a line to `record`: all of it, or one byte more than [`super::decode`] takes, so that the longest line needs no more memory than that.
+fn read_line(lines: &mut dyn BufRead, record: &mut Vec<u8>) -> io::Result<usize> {
+    // The line break, which may be two bytes, is not part of the record.
+    let most = super::MAX_RECORD_BYTES + 3;
+    let n = Read::take(&mut *lines, most as u64).read_until(b'\n', record)?;
+    if n == most && record.last() != Some(&b'\n') {
+        lines.skip_until(b'\n')?;
+    }
+    Ok(n)
 }
 
 fn unzipped(file: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {

@@ -26,7 +26,7 @@ impl<'a, const N: usize> RawObject<'a, N> {
     pub fn parse(record: &'a [u8], names: &'static [&'static str; N]) -> Result<Self, Reject> {
         let malformed = |m: String| Reject::new(RejectClass::MalformedJson, m);
         if record.len() > MAX_RECORD_BYTES {
-            let m = format!("the record has {} bytes, at most {MAX_RECORD_BYTES} are read", record.len());
+            let m = format!("the record is longer than {MAX_RECORD_BYTES} bytes");
             return Err(Reject::new(RejectClass::TooLarge, m));
         }
         let text = std::str::from_utf8(record)

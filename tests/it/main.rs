@@ -1,5 +1,6 @@
 //! One integration-test binary; a folder or file per plane.
 
+mod bad_input;
 mod brokers;
 mod bundle;
 mod demo;

@@ -298,6 +298,11 @@ impl KafkaSettings {
         if !self.properties.contains_key("message.max.bytes") {
             config.set("message.max.bytes", "104857600");
         }
+        // Brokers measure what is sent, compressed. A producer that compresses gets ten megabytes into the input, and the dead letter
+        // of such a record has to fit, too.
+        if !self.properties.keys().any(|k| k == "compression.type" || k == "compression.codec") {
+            config.set("compression.type", "zstd");
+        }
         config
     }
 
