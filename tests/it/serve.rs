@@ -162,7 +162,7 @@ fn what_cannot_start_says_why_and_what_to_do() {
     let served = serve(dir.path());
     let config = dir.path().join("rapport.toml");
     let free = format!("127.0.0.1:{}", free_port());
-    let mut check = |config: &Path, flags: &[&str], code: i32, words: &[&str]| {
+    let check = |config: &Path, flags: &[&str], code: i32, words: &[&str]| {
         let (found, said) = refused(dir.path(), config, flags);
         assert_eq!(found, Some(code), "{flags:?}: {said}");
         assert!(words.iter().all(|w| said.contains(w)), "{words:?} are not in {said}");

@@ -9,9 +9,8 @@ mod transactions;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -35,7 +34,13 @@ pub struct Cluster {
 struct Node {
     port: u16,
     controller_port: u16,
-    process: Option<Process>,
+    process: Mutex<Option<Process>>,
+}
+
+impl Node {
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A record as the Java client printed it.
@@ -85,8 +90,8 @@ impl Cluster {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kafka-{}-{number}", std::process::id()));
         remove_old(Path::new(env!("CARGO_TARGET_TMPDIR")));
-        let nodes = (0..nodes).map(|_| Node { port: free_port(), controller_port: free_port(), process: None }).collect();
-        let mut cluster = Cluster { nodes, dir };
+        let nodes = (0..nodes).map(|_| Node { port: free_port(), controller_port: free_port(), process: Mutex::default() }).collect();
+        let cluster = Cluster { nodes, dir };
         for node in 0..cluster.nodes.len() {
             cluster.format(node);
         }
@@ -103,26 +108,26 @@ impl Cluster {
     }
 
     /// kill −9 on one node (from 0).
-    pub fn kill(&mut self, node: usize) {
-        self.nodes[node].process = None;
+    pub fn kill(&self, node: usize) {
+        *self.nodes[node].process() = None;
     }
 
     /// Starts a killed node on its old data; does not wait for it.
-    pub fn restart(&mut self, node: usize) {
+    pub fn restart(&self, node: usize) {
         let mut command = java("kafka.Kafka");
         command.arg(self.node_dir(node).join("server.properties"));
-        self.nodes[node].process = Some(Process::spawn("broker", command, &self.node_dir(node)));
+        *self.nodes[node].process() = Some(Process::spawn("broker", command, &self.node_dir(node)));
     }
 
     /// Waits until every node is registered and every partition has a leader.
-    pub fn wait_ready(&mut self) {
+    pub fn wait_ready(&self) {
         let client: BaseConsumer = self.client().create().expect("a client");
-        for node in &mut self.nodes {
-            let process = node.process.as_mut().expect("a started node");
-            let listening = || std::net::TcpStream::connect(("127.0.0.1", node.port)).ok();
+        for node in &self.nodes {
+            let mut process = node.process();
+            let process = process.as_mut().expect("a started node");
             eventually("the broker listens", Duration::from_secs(90), || {
                 assert!(process.ended().is_none(), "a broker ended: {}{}", process.stdout(), process.stderr());
-                listening()
+                std::net::TcpStream::connect(("127.0.0.1", node.port)).ok()
             });
         }
         let nodes = self.nodes.len();
@@ -182,7 +187,7 @@ impl Cluster {
 
     /// Ids of the transactions that are open at the brokers this moment.
     pub fn open_transactions(&self) -> Vec<String> {
-        let alive = self.nodes.iter().filter(|n| n.process.is_some());
+        let alive = self.nodes.iter().filter(|n| n.process().is_some());
         alive.flat_map(|n| transactions::open(n.port).unwrap_or_default()).collect()
     }
 

@@ -119,7 +119,7 @@ fn a_stopped_worker_that_wakes_up_late_commits_nothing() {
 #[test]
 fn a_broker_away_for_longer_than_a_transaction_may_take_costs_nothing_but_time() {
     const N: usize = 600;
-    let mut cluster = brokers::Cluster::start(1);
+    let cluster = brokers::Cluster::start(1);
     let mut settings = settings(&brokers::unique("outage"), "a");
     settings.brokers = cluster.brokers();
     settings.properties.insert("transaction.timeout.ms".into(), "3000".into());

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Runs a bundle's graphs in ONNX Runtime on the inputs that tract read and compares every output.
+
+Each line of --inputs: tokens, bag, scale → vector (text_cnn.onnx); vector, features, state → outputs (sequence.onnx).
+A difference above 1e-5 (of the value, where it is above 1) fails: the largest is printed, exit 1.
+"""
+
+import argparse
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+
+TOLERANCE = 1e-5
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", required=True)
+    parser.add_argument("--inputs", required=True)
+    args = parser.parse_args()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    load = lambda name: onnxruntime.InferenceSession(f"{args.bundle}/{name}", options, providers=["CPUExecutionProvider"])
+    text, sequence = load("text_cnn.onnx"), load("sequence.onnx")
+    names = [output.name for output in sequence.get_outputs()]
+    row = lambda values, kind: np.array([values], dtype=kind)
+
+    worst, lines = {}, 0
+
+    def compare(name, expected, found):
+        expected = np.array(expected, dtype=np.float64)
+        found = found[0].astype(np.float64)
+        if expected.shape != found.shape:
+            sys.exit(f"{name}: shape {found.shape} in ONNX Runtime, {expected.shape} in tract")
+        difference = np.abs(expected - found) / np.maximum(1.0, np.abs(expected))
+        # A value that is no number differs.
+        largest = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
+        worst[name] = max(worst.get(name, 0.0), largest)
+
+    with open(args.inputs, encoding="utf-8") as file:
+        for line in map(json.loads, file):
+            lines += 1
+            inputs = {"tokens": row(line["tokens"], np.int64), "bag": row(line["bag"], np.int64), "scale": row(line["scale"], np.float32)}
+            compare("vector", line["vector"], text.run(None, inputs)[0])
+            inputs = {key: row(line[name], np.float32) for key, name in [("text", "vector"), ("features", "features"), ("state", "state")]}
+            if sorted(names) != sorted(line["outputs"]):
+                sys.exit(f"outputs {sorted(names)} in ONNX Runtime, {sorted(line['outputs'])} in tract")
+            for name, found in zip(names, sequence.run(names, inputs)):
+                compare(name, line["outputs"][name], found)
+    shown = ", ".join(f"{name} {largest:.1e}" for name, largest in sorted(worst.items()))
+    if lines == 0 or max(worst.values()) > TOLERANCE:
+        sys.exit(f"{lines} inputs; largest differences above {TOLERANCE:.0e}: {shown}")
+    print(f"tract and ONNX Runtime agree on {lines} inputs; largest differences: {shown}")
+
+
+if __name__ == "__main__":
+    main()

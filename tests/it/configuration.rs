@@ -1,0 +1,147 @@
+//! Wrong configuration: every command ends with 2 (wrong usage or configuration) or 1 (failed at run time), says what to do, and never panics.
+//! What `serve` says about its embedded log, its address and its model is in `serve.rs`.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::brokers::{shared, unique};
+use crate::bundle;
+use crate::process::{Process, RAPPORT, free_port, rapport};
+
+/// Longer than any client waits for a broker.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Desk { dir: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.dir.path().join(name);
+        fs::write(&file, text).expect("a file");
+        file
+    }
+
+    /// Runs to the end and demands this exit code and these words.
+    fn refused(&self, arguments: &[&str], code: i32, words: &[&str]) {
+        let finished = rapport(self.dir.path(), arguments, PATIENCE);
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        assert_eq!(finished.code, Some(code), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+        for word in words {
+            assert!(said.contains(word), "{arguments:?}: {word:?} is not in {said}");
+        }
+    }
+
+    /// `serve` with this configuration text is refused.
+    fn serve_refused(&self, text: &str, code: i32, words: &[&str]) {
+        let text = format!("{text}\n[model]\ndir = {:?}\n", bundle::dir());
+        let file = self.file("wrong.toml", &text);
+        let bind = format!("127.0.0.1:{}", free_port());
+        self.refused(&["serve", "--config", path(&file), "--bind", &bind], code, words);
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+fn kafka(prefix: &str, more: &str) -> String {
+    format!("[log]\nkind = \"kafka\"\nbrokers = {:?}\nprefix = {prefix:?}\ngroup = {prefix:?}\n{more}", shared().brokers())
+}
+
+#[test]
+fn a_cluster_that_does_not_fit_is_said_in_one_line() {
+    let desk = Desk::new();
+    let prefix = unique("not-there");
+    desk.serve_refused(&kafka(&prefix, ""), 1, &[&format!("{prefix}.interactions"), "rapport topics create"]);
+    let config = desk.file("check.toml", &format!("{}\n[model]\ndir = {:?}\n", kafka(&prefix, ""), bundle::dir()));
+    desk.refused(&["check", "--config", path(&config)], 1, &["WRONG", "rapport topics create", "ok    the configuration is valid"]);
+
+    let prefix = unique("unequal");
+    let topic = |name: &str| format!("{prefix}.{name}");
+    shared().create_topics(&[&topic("interactions")], 4);
+    let others = ["scores", "alerts", "dead-letters", "models", "state"].map(topic);
+    shared().create_topics(&others.each_ref().map(String::as_str), 3);
+    desk.serve_refused(&kafka(&prefix, ""), 1, &[&format!("{prefix}.state"), "3", "4"]);
+}
+
+#[test]
+fn wrong_settings_are_refused_before_anything_starts() {
+    let desk = Desk::new();
+    let brokers = "[log]\nkind = \"kafka\"\nbrokers = \"localhost:9092\"\n[log.kafka]\n";
+    desk.serve_refused(&format!("{brokers}\"enable.auto.commit\" = \"true\"\n"), 2, &["enable.auto.commit", "transaction"]);
+    desk.serve_refused(&format!("{brokers}\"sesion.timeout.ms\" = \"6000\"\n"), 2, &["sesion.timeout.ms"]);
+    desk.serve_refused("[log]\nkind = \"rabbit\"\n", 2, &["log.kind", "rabbit", "\"embedded\" or \"kafka\""]);
+    desk.serve_refused("[log]\nkind = \"kafka\"\nbrokers = \"localhost\"\n", 2, &["log.brokers", "host:port"]);
+    desk.serve_refused("[log\nkind = 1", 2, &["wrong.toml", "TOML"]);
+    desk.serve_refused("[state]\nallowed_lateness = \"a week\"\n", 2, &["state.allowed_lateness", "a week", "\"7d\""]);
+    desk.serve_refused("[[alerts]]\nname = \"x\"\nkind = \"unheard_of\"\n", 2, &["alerts", "unheard_of"]);
+
+    let text = desk.file("text.pem", "this is no certificate");
+    let tls = |cert: &str| format!("[http]\ntls_cert = {cert:?}\ntls_key = {cert:?}\n");
+    desk.serve_refused(&tls(path(&text)), 2, &["http.tls_", "text.pem"]);
+    desk.serve_refused(&tls("/does/not/exist.pem"), 2, &["http.tls_cert", "/does/not/exist.pem", "PEM"]);
+}
+
+#[test]
+fn a_folder_without_permission_is_named() {
+    // Root may write everywhere, so somebody else has to try, with a copy of the binary that they can reach.
+    let nobody = 65_534;
+    let desk = Desk::new();
+    fs::set_permissions(desk.dir.path(), Permissions::from_mode(0o755)).expect("permissions");
+    let binary = desk.dir.path().join("rapport");
+    fs::copy(RAPPORT, &binary).expect("a copy of the binary");
+    let model = desk.dir.path().join("model");
+    fs::create_dir(&model).expect("a folder");
+    for entry in fs::read_dir(bundle::dir()).expect("the bundle").map(|e| e.expect("an entry")) {
+        fs::copy(entry.path(), model.join(entry.file_name())).expect("a copy");
+    }
+    let closed = desk.dir.path().join("closed");
+    fs::create_dir(&closed).expect("a folder");
+    fs::set_permissions(&closed, Permissions::from_mode(0o500)).expect("permissions");
+    let log = closed.join("log");
+    let config = desk
+        .file("closed.toml", &format!("[log]\ndir = {log:?}\n[model]\ndir = {model:?}\n[http]\nbind = \"127.0.0.1:{}\"\n", free_port()));
+    for file in [&config, &model] {
+        fs::set_permissions(file, Permissions::from_mode(0o755)).expect("permissions");
+    }
+    let mut command = Command::new(&binary);
+    command.args(["serve", "--config", path(&config)]).current_dir("/");
+    // SAFETY: geteuid has no effect and cannot fail.
+    if unsafe { libc::geteuid() } == 0 {
+        command.uid(nobody).gid(nobody);
+    }
+    let finished = Process::spawn("no-permission", command, desk.dir.path()).wait(PATIENCE);
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    for word in [path(&log), "ermission denied"] {
+        assert!(finished.stderr.contains(word), "{word:?} is not in {}", finished.stderr);
+    }
+}
+
+#[test]
+fn commands_on_files_say_which_file() {
+    let desk = Desk::new();
+    let interactions = desk
+        .file("some.jsonl", "{\"id\":\"1\",\"customer_id\":\"c\",\"occurred_at\":\"2026-01-01T00:00:00Z\",\"kind\":\"visit\"}\nnot json\n");
+    let (model, some) = (path(bundle::dir()), path(&interactions));
+    let out = desk.dir.path().join("scores.jsonl");
+    let out = path(&out);
+    desk.refused(&["score", "--model", model, "--input", "/does/not/exist.jsonl", "--output", out], 1, &["/does/not/exist.jsonl"]);
+    desk.refused(&["score", "--model", "/does/not/exist", "--input", some, "--output", out], 2, &["/does/not/exist", "rapport train"]);
+    desk.refused(&["score", "--model", model, "--input", some, "--output", "/does/not/exist/out.jsonl"], 1, &["/does/not/exist/out.jsonl"]);
+    desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--as-of", "yesterday"], 2, &["--as-of", "yesterday"]);
+    desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--strict"], 1, &["1 scored, 1 rejected", "--strict"]);
+    desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--stict"], 2, &["--stict", "--strict"]);
+    desk.refused(&["topics", "create", "--brokers", "localhost"], 2, &["log.brokers", "host:port"]);
+    desk.refused(&["no-such-command"], 2, &["no-such-command", "--help"]);
+}
