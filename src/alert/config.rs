@@ -17,9 +17,9 @@ pub struct PolicyConfig {
     pub kind: AlertKind,
     /// Severity of a new episode that is not at the `critical` level (default `warning`).
     pub severity: Option<Severity>,
-    /// Raises at or below this expected rating (2.5), at a drop of at least this many points (0.6), at or below this own rating (2).
+    /// Raises at or below this expected rating (2.5), at a drop of at least this many points (0.4), at or below this own rating (2).
     pub raise: Option<f64>,
-    /// `satisfaction_low`: raises at or above this probability of dissatisfaction (0.6). Given without `raise`, or `raise` without it, only the
+    /// `satisfaction_low`: raises at or above this probability of dissatisfaction (0.75). Given without `raise`, or `raise` without it, only the
     /// given one raises.
     pub raise_dissatisfied: Option<f64>,
     /// Over above this expected rating (2.8), at a drop of less than this many points (0.25), above this own rating (same as `raise`).
@@ -42,8 +42,8 @@ impl Policy {
     /// Every key at its default.
     pub(super) fn standard(name: &str, kind: AlertKind) -> Self {
         let (points, dissatisfied, critical, escalate_after, expire_after) = match kind {
-            AlertKind::SatisfactionLow => (Band { raise: 2.5, resolve: 2.8 }, Some(Band { raise: 0.6, resolve: 0.45 }), 2.0, Some(6), None),
-            AlertKind::SatisfactionDrop => (Band { raise: 0.6, resolve: 0.25 }, None, 1.2, None, None),
+            AlertKind::SatisfactionLow => (Band { raise: 2.5, resolve: 2.8 }, Some(Band { raise: 0.75, resolve: 0.5625 }), 2.0, Some(6), None),
+            AlertKind::SatisfactionDrop => (Band { raise: 0.4, resolve: 0.16 }, None, 0.8, None, None),
             AlertKind::RatingLow => (Band { raise: 2.0, resolve: 2.0 }, None, 1.0, None, Some(30 * 24 * HOUR)),
         };
         let hash = digest(&[name, kind.name()]);
