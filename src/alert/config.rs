@@ -22,11 +22,11 @@ pub struct PolicyConfig {
     /// `satisfaction_low`: raises at or above this probability of dissatisfaction (0.75). Given without `raise`, or `raise` without it, only the
     /// given one raises.
     pub raise_dissatisfied: Option<f64>,
-    /// Over above this expected rating (2.8), at a drop of less than this many points (0.25), above this own rating (same as `raise`).
+    /// Over above this expected rating (2.8), at a drop of less than this many points (0.16), above this own rating (same as `raise`).
     pub resolve: Option<f64>,
     /// `satisfaction_low`: and below this probability of dissatisfaction (0.45).
     pub resolve_dissatisfied: Option<f64>,
-    /// Critical at or below this expected rating (2.0), from this many points (1.2), at or below this own rating (1); 0 switches it off.
+    /// Critical at or below this expected rating (2.0), from this many points (0.8), at or below this own rating (1); 0 switches it off.
     pub critical: Option<f64>,
     /// Critical after this many more of the customer's interactions while open (`satisfaction_low` 6, else 0: never).
     pub escalate_after: Option<u32>,
@@ -42,7 +42,9 @@ impl Policy {
     /// Every key at its default.
     pub(super) fn standard(name: &str, kind: AlertKind) -> Self {
         let (points, dissatisfied, critical, escalate_after, expire_after) = match kind {
-            AlertKind::SatisfactionLow => (Band { raise: 2.5, resolve: 2.8 }, Some(Band { raise: 0.75, resolve: 0.5625 }), 2.0, Some(6), None),
+            AlertKind::SatisfactionLow => {
+                (Band { raise: 2.5, resolve: 2.8 }, Some(Band { raise: 0.75, resolve: 0.5625 }), 2.0, Some(6), None)
+            }
             AlertKind::SatisfactionDrop => (Band { raise: 0.4, resolve: 0.16 }, None, 0.8, None, None),
             AlertKind::RatingLow => (Band { raise: 2.0, resolve: 2.0 }, None, 1.0, None, Some(30 * 24 * HOUR)),
         };

@@ -89,17 +89,17 @@ fn one_drop_is_one_alert_whichever_policies_see_it_and_when() {
     c.baseline = 3.4;
     assert_eq!(c.value(1, 2.9), None);
     assert_eq!(c.value(1, 3.0), None);
-    assert_eq!(c.value(1, 3.2).map(|t| t.state), Some(Resolved));
+    assert_eq!(c.value(1, 3.3).map(|t| t.state), Some(Resolved));
 
     // The drop is seen first and the level later.
     let mut c = Customer::new("");
-    c.baseline = 3.5;
+    c.baseline = 3.1;
     for _ in 0..3 {
-        assert_eq!(c.value(1, 3.5), None);
+        assert_eq!(c.value(1, 3.1), None);
     }
-    assert_eq!(c.value(1, 2.85).map(|t| t.kind), Some(AlertKind::SatisfactionDrop));
+    assert_eq!(c.value(1, 2.65).map(|t| t.kind), Some(AlertKind::SatisfactionDrop));
     assert_eq!(c.value(1, 2.4), None, "the level joins the open episode");
-    assert_eq!(c.value(1, 3.3).map(|t| (t.kind, t.state)), Some((AlertKind::SatisfactionDrop, Resolved)));
+    assert_eq!(c.value(1, 3.0).map(|t| (t.kind, t.state)), Some((AlertKind::SatisfactionDrop, Resolved)));
     assert_eq!(c.value(1, 2.45), None, "what joined cools down, too");
 }
 
@@ -113,9 +113,9 @@ fn a_drop_needs_three_earlier_values() {
 #[test]
 fn a_drop_that_stays_is_over_when_it_has_become_usual() {
     let mut c = Customer::new(DROP);
-    c.baseline = 4.4;
-    assert_eq!(c.states_of(&[4.4, 4.4, 4.4, 3.5, 3.5]), [(Raised, Warning)]);
-    c.baseline = 3.7;
+    c.baseline = 4.0;
+    assert_eq!(c.states_of(&[4.0, 4.0, 4.0, 3.5, 3.5]), [(Raised, Warning)]);
+    c.baseline = 3.6;
     assert_eq!(c.states_of(&[3.5]), [(Resolved, Warning)]);
 }
 
