@@ -180,3 +180,46 @@ fn copy(value: &TValue, out: &mut [f32]) -> TractResult<()> {
     out.copy_from_slice(values);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The graph as it is, without tables, is the reference: equal but for the order of sums.
+    #[test]
+    fn tables_compute_what_the_graph_does() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/champion");
+        let model = Model::load(&dir).expect("the bundled model loads");
+        assert!(model.plans.pool.is_some(), "the bundled text graph is one that can be cut");
+        let mut runner = Runner::new(model.clone()).expect("runs");
+        let bytes = std::fs::read(dir.join("text_cnn.onnx")).expect("readable");
+        let (proto, _) = read(&bytes, &["tokens", "bag", "scale"]).expect("a graph");
+        let whole = plan(&proto, 1).expect("tract reads it");
+        let (mut worst, mut state) = (0.0f32, 1u64);
+        for n in 0..300 {
+            let tokens: Vec<u32> = (0..n % 129)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (state >> 33) as u32
+                })
+                .collect();
+            // Half of the words are in the vocabulary: hashes are asked for by the words' rows.
+            let mut text = model.tokenizer.encode(&tokens);
+            text.tokens.iter_mut().zip(&tokens).for_each(|(row, t)| if t % 2 == 0 { *row = t % 1000 });
+            let mut out = vec![0.0; model.manifest.vector];
+            runner.encode(&text, &mut out).expect("runs");
+            let padded = |rows: &[u32]| {
+                let ids: Vec<i64> = rows.iter().map(|&r| r as i64).chain([0, 0, 0]).collect();
+                Tensor::from_shape(&[1, ids.len()], &ids).expect("a row").into_tvalue()
+            };
+            let scale = Tensor::from_shape(&[1, 2], &text.scale()).expect("a row").into_tvalue();
+            let mut reference = vec![0.0; out.len()];
+            let result = whole.run(tvec!(padded(&text.tokens), padded(&text.bag), scale)).expect("runs");
+            copy(&result[0], &mut reference).expect("as wide");
+            worst = out.iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
+        }
+        assert!(worst < 2e-5, "off by {worst}");
+    }
+}
