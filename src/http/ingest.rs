@@ -93,8 +93,11 @@ async fn read(body: Body, limit: usize) -> Result<Option<Vec<u8>>, axum::Error> 
     Ok(Some(all))
 }
 
-/// Good lines as (key, bytes as sent), bad ones as errors.
-fn split(body: &[u8]) -> (Vec<(Box<str>, Vec<u8>)>, Answer) {
+/// A record's key and its bytes as sent.
+type Keyed = (Box<str>, Vec<u8>);
+
+/// Good lines as keyed records, bad ones as errors.
+fn split(body: &[u8]) -> (Vec<Keyed>, Answer) {
     let now = Timestamp::now();
     let mut records = Vec::new();
     let mut answer = Answer { accepted: 0, errors: Vec::new(), errors_omitted: 0 };

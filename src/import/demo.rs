@@ -87,9 +87,12 @@ struct Conversation {
     turns: Vec<Turn>,
 }
 
+/// Conversations with their place in a seeded order and their file.
+type Pool<'a> = Vec<(u64, &'a Path, Conversation)>;
+
 /// Takes [`CONVERSATIONS`] of each domain in which the customer meets friction, and as many of the others.
 fn conversations(files: &[PathBuf], seed: u64, sink: &mut Sink) -> anyhow::Result<()> {
-    let mut pools: BTreeMap<(String, bool), Vec<(u64, &Path, Conversation)>> = BTreeMap::new();
+    let mut pools: BTreeMap<(String, bool), Pool<'_>> = BTreeMap::new();
     for path in files {
         let domain = stem(path).split('-').next().unwrap_or_default().to_owned();
         let mut open: Option<Conversation> = None;

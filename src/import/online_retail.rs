@@ -22,7 +22,7 @@ use crate::interaction::Timestamp;
 pub fn import(paths: &[PathBuf], sink: &mut Sink) -> anyhow::Result<()> {
     for path in in_order(paths)? {
         let before = sink.written();
-        read(&path, sink, |line, place, sink| write(line, place, sink))?;
+        read(&path, sink, write)?;
         some_rows(&path, sink.written() - before, "Online Retail II", "an invoice line of a known customer")?;
     }
     Ok(())

@@ -69,10 +69,13 @@ impl Label {
 /// One value per interaction and task.
 pub type LabelSet = BTreeMap<Box<str>, BTreeMap<Box<str>, LabelValue>>;
 
+/// Ratings, and how often each class was named.
+type Said = (Vec<f64>, BTreeMap<Box<str>, usize>);
+
 /// Merges several labels of one interaction and task: the mean of ratings, the most frequent of classes (of equally frequent ones the first in
 /// byte order). The order of the labels does not matter, to the last bit.
 pub fn aggregate(labels: impl IntoIterator<Item = Label>) -> LabelSet {
-    let mut all: BTreeMap<(Box<str>, Box<str>), (Vec<f64>, BTreeMap<Box<str>, usize>)> = BTreeMap::new();
+    let mut all: BTreeMap<(Box<str>, Box<str>), Said> = BTreeMap::new();
     for label in labels {
         let (ratings, classes) = all.entry((label.interaction_id, label.task)).or_default();
         match label.value {

@@ -189,7 +189,8 @@ impl Model {
             if found.len() != expected.len() {
                 return Err(BundleError::Golden(format!("output {name} has {} numbers instead of {}", found.len(), expected.len())));
             }
-            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
+            let worst =
+                found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
             if worst.is_nan() || worst > GOLDEN_TOLERANCE {
                 return Err(BundleError::Golden(format!("output {name} is off by {worst} (at most {GOLDEN_TOLERANCE})")));
             }

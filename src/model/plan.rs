@@ -207,7 +207,11 @@ mod tests {
                 .collect();
             // Half of the words are in the vocabulary: hashes are asked for by the words' rows.
             let mut text = model.tokenizer.encode(&tokens);
-            text.tokens.iter_mut().zip(&tokens).for_each(|(row, t)| if t % 2 == 0 { *row = t % 1000 });
+            text.tokens.iter_mut().zip(&tokens).for_each(|(row, t)| {
+                if t % 2 == 0 {
+                    *row = t % 1000
+                }
+            });
             let mut out = vec![0.0; model.manifest.vector];
             runner.encode(&text, &mut out).expect("runs");
             let padded = |rows: &[u32]| {

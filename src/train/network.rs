@@ -454,9 +454,9 @@ mod tests {
         let batch = batch(&texts);
         let mut gradients: Vec<Vec<f32>> = network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
         network.learn(&batch, &losses(), None, &mut gradients);
-        for p in 0..network.parameters.len() {
+        for (p, gradients) in gradients.iter().enumerate() {
             let mut seen = false;
-            for i in 0..network.parameters[p].values.len() {
+            for (i, &analytic) in gradients.iter().enumerate() {
                 let step = 4e-3f32;
                 let kept = network.parameters[p].values[i];
                 network.parameters[p].values[i] = kept + step;
@@ -465,7 +465,7 @@ mod tests {
                 let down = loss(&network, &batch);
                 network.parameters[p].values[i] = kept;
                 let numeric = (up - down) / f64::from(2.0 * step);
-                let analytic = f64::from(gradients[p][i]);
+                let analytic = f64::from(analytic);
                 let name = &network.parameters[p].name;
                 assert!((numeric - analytic).abs() < 2e-3 + 0.02 * analytic.abs(), "{name}[{i}]: {analytic} against {numeric}");
                 seen |= analytic.abs() > 1e-4;

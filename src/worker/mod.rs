@@ -67,6 +67,7 @@ pub enum Turn {
 }
 
 /// Where a batch stands. It outlives a retriable failure, so that what was polled is neither lost nor applied twice.
+#[allow(clippy::large_enum_variant)] // There is one per worker.
 enum Work {
     None,
     Polled(Vec<Record>),

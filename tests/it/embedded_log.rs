@@ -30,7 +30,7 @@ fn process(log: &Embedded, index: usize) {
             *count += 1;
             let value = format!("{customer} {count} {} {}", r.offset, std::str::from_utf8(&r.value).unwrap()).into_bytes();
             let output = Output { partition: r.partition, key: r.key.clone(), value, headers: Vec::new() };
-            if *count % 3 == 0 {
+            if (*count).is_multiple_of(3) {
                 commit.alerts.push(output.clone());
             }
             commit.scores.push(output);

@@ -1,8 +1,10 @@
 //! Partitions on their way in: assigned by the group, not yet announced by `poll`.
 //!
-//! 1. Settle: the committed offsets, asked for under `require stable`, so that a dead worker's pending transaction has ended. 2. Answer the
-//! assignment with these offsets, paused. 3. Restore. All in steps of a slice, so that the group's consumer is polled in between and a
-//! further rebalance can take partitions away.
+//! 1. Settle: the committed offsets, asked for under `require stable`, so that a dead worker's pending transaction has ended.
+//! 2. Answer the assignment with these offsets, paused.
+//! 3. Restore.
+//!
+//! All in steps of a slice, so that the group's consumer is polled in between and a further rebalance can take partitions away.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
