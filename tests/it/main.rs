@@ -16,6 +16,7 @@ mod import;
 mod kafka_log;
 mod onnxruntime;
 mod process;
+mod prometheus;
 mod schemas;
 mod serve;
 mod worker;

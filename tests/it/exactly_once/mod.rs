@@ -22,7 +22,7 @@ fn workers_killed_inside_transactions_score_exactly_once() {
     let mut b = trial.worker("b");
     trial.while_feeding(|| {
         // Slow enough that a transaction is small and one is nearly always about to open.
-        trial.pace(100);
+        trial.pace(60);
         for _ in 0..KILLS_EACH - 1 {
             trial.kill_inside_transaction(&mut a, &mut rng);
             a = trial.worker("a");
@@ -35,7 +35,7 @@ fn workers_killed_inside_transactions_score_exactly_once() {
         trial.wait_for(trial.sent() + 100);
         trial.pace(0);
         trial.wait_consumed();
-        trial.pace(100);
+        trial.pace(60);
         b = trial.worker("b");
 
         trial.kill_inside_transaction(&mut a, &mut rng);
