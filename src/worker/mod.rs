@@ -80,12 +80,13 @@ pub struct Worker<L: Log> {
     options: WorkerOptions,
     cache: StateCache,
     work: Work,
-    owned: Vec<Partition>,
+    /// None until the first assignment.
+    owned: Option<Vec<Partition>>,
 }
 
 impl<L: Log> Worker<L> {
     pub fn new(log: L, engine: Engine, options: WorkerOptions) -> Self {
-        Self { log, engine, options, cache: StateCache::new(CACHED_CUSTOMERS), work: Work::None, owned: Vec::new() }
+        Self { log, engine, options, cache: StateCache::new(CACHED_CUSTOMERS), work: Work::None, owned: None }
     }
 
     /// Works until a stop is requested, finishing the batch at hand, or the log fails for good; closes the log in both cases.
@@ -110,8 +111,8 @@ impl<L: Log> Worker<L> {
             match self.turn() {
                 Ok(turn) => {
                     backoff.reset();
-                    if matches!(turn, Turn::Assigned(_)) || (failing && !self.owned.is_empty()) {
-                        changed(WorkerState::Working(self.owned.len()));
+                    if let Some(owned) = self.owned.as_ref().filter(|_| failing || matches!(turn, Turn::Assigned(_))) {
+                        changed(WorkerState::Working(owned.len()));
                     }
                     failing = false;
                 }
@@ -208,11 +209,11 @@ impl<L: Log> Worker<L> {
     /// Which state belongs to which partition may have changed while others owned it.
     fn assigned(&mut self, partitions: Vec<Partition>) -> Turn {
         self.forget();
-        for gone in self.owned.iter().filter(|p| !partitions.contains(p)) {
+        for gone in self.owned.iter().flatten().filter(|p| !partitions.contains(p)) {
             metrics::forget_lag(*gone);
         }
         metrics::rebalanced(self.options.index, partitions.len());
-        self.owned = partitions.clone();
+        self.owned = Some(partitions.clone());
         Turn::Assigned(partitions)
     }
 

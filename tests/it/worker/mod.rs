@@ -130,7 +130,7 @@ fn faults_change_nothing_that_is_visible() {
     let records = 400;
     let (undisturbed, _) = run(&model, 0, 1, 64, Faults::NONE, records);
     let counts: Vec<usize> = (0..3).map(|s| undisturbed.outputs.iter().map(|p| p[s].len()).sum()).collect();
-    assert!(counts[0] > 250 && counts[2] > 20, "scores, alerts, dead letters: {counts:?}");
+    assert!(counts[0] > 250 && counts[1] > 3 && counts[2] > 20, "scores, alerts, dead letters: {counts:?}");
     let mut crashes = 0;
     for seed in 1..=12 {
         let faults = Faults { rebalance: 0.05, retriable: 0.1, abort: 0.1, crash: 0.05 };
