@@ -5,6 +5,7 @@
 
 mod arrival;
 mod gateway;
+mod member;
 mod membership;
 mod recent;
 mod restore;
@@ -29,6 +30,7 @@ pub use tail::{Tail, tail};
 pub use topics::{Finding, TopicPlan, create_topics, inspect_topics, verify_topics};
 
 use arrival::{Arrival, list_of};
+use member::{join, leave, seek};
 use membership::{Change, Membership};
 use settings::place;
 use transaction::{Outcome, Transactions};
@@ -37,12 +39,11 @@ use super::{Commit, Log, LogError, LogEvents, Partition, Polled, Record};
 use crate::interaction::Timestamp;
 
 const QUERY: Duration = Duration::from_secs(5);
-/// How long leaving the group may take.
-const LEAVE: Duration = Duration::from_secs(5);
 
 /// The log of one worker.
 pub struct KafkaLog {
     settings: KafkaSettings,
+    worker_index: usize,
     topic: String,
     /// None once closed.
     consumer: Option<BaseConsumer<Membership>>,
@@ -59,6 +60,10 @@ pub struct KafkaLog {
     carried: Vec<Record>,
     /// A position was out of range while partitions were arriving; to be looked at when they are announced.
     range_in_doubt: bool,
+    /// When the group was last joined anew after it had refused this member's name.
+    rejoined: Option<Instant>,
+    /// Everything owned went away without a revocation.
+    forgotten: bool,
     events: LogEvents,
 }
 
@@ -70,15 +75,11 @@ impl KafkaLog {
         settings.validate().map_err(LogError::Fatal)?;
         let counts = topics::counts(settings)?;
         let transactions = Transactions::open(settings, worker_index, counts)?;
-        let consumer: BaseConsumer<Membership> = settings
-            .consumer(worker_index)
-            .create_with_context(Membership::default())
-            .map_err(|e| LogError::Fatal(format!("cannot create a Kafka consumer from log.brokers and log.kafka: {e}")))?;
-        let topic = settings.interactions();
-        consumer.subscribe(&[&topic]).map_err(|e| LogError::Fatal(format!("cannot subscribe to {topic}: {e}")))?;
+        let consumer = join(settings, worker_index)?;
         Ok(KafkaLog {
             settings: settings.clone(),
-            topic,
+            worker_index,
+            topic: settings.interactions(),
             consumer: Some(consumer),
             transactions,
             states: LocalStates::default(),
@@ -88,6 +89,8 @@ impl KafkaLog {
             arrivals: VecDeque::new(),
             carried: Vec::new(),
             range_in_doubt: false,
+            rejoined: None,
+            forgotten: false,
             events: LogEvents::default(),
         })
     }
@@ -107,7 +110,7 @@ impl KafkaLog {
 
     /// Takes in what the group has decided. True if an announced partition went away.
     fn take_changes(&mut self) -> Result<bool, LogError> {
-        let mut lost = false;
+        let mut lost = std::mem::take(&mut self.forgotten);
         while let Some(change) = self.consumer()?.context().next() {
             match change {
                 Change::Assigned { partitions, incremental } => {
@@ -211,6 +214,10 @@ impl KafkaLog {
                 }
                 Some(Err(error)) => {
                     self.consumer_error(&error)?;
+                    if self.forgotten {
+                        records.clear();
+                        return Ok(());
+                    }
                     if Instant::now() >= deadline {
                         return Ok(());
                     }
@@ -222,9 +229,7 @@ impl KafkaLog {
 
     fn consumer_error(&mut self, error: &KafkaError) -> Result<(), LogError> {
         match error {
-            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId) => {
-                return Err(self.settings.fenced(error));
-            }
+            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => return self.rejoin(error),
             KafkaError::MessageConsumptionFatal(_) => {
                 return Err(LogError::Fatal(format!("the Kafka consumer cannot go on: {error}; start again")));
             }
@@ -254,6 +259,37 @@ impl KafkaLog {
                 Ok(())
             }
         }
+    }
+
+    /// The group refuses this static member's name. Another process may have taken it; but a join whose answer was lost with a broker looks the
+    /// same, so it is tried again once a minute. Where there is another process, the two fence each other until one gives up.
+    fn rejoin(&mut self, error: &KafkaError) -> Result<(), LogError> {
+        if self.rejoined.is_some_and(|at| at.elapsed() < Duration::from_secs(60)) {
+            return Err(self.settings.fenced(error));
+        }
+        tracing::warn!("{error}; joining the group again");
+        if let Some(old) = self.consumer.take()
+            && let Err(e) = leave(old, !self.arrivals.is_empty())
+        {
+            tracing::warn!("{e}");
+        }
+        self.consumer = Some(join(&self.settings, self.worker_index)?);
+        self.rejoined = Some(Instant::now());
+        self.forget_all();
+        Ok(())
+    }
+
+    fn forget_all(&mut self) {
+        for &partition in self.committed.keys() {
+            self.states.forget(partition);
+        }
+        self.committed.clear();
+        self.next.clear();
+        self.at_end.clear();
+        self.arrivals.clear();
+        self.carried.clear();
+        self.range_in_doubt = false;
+        self.forgotten = true;
     }
 
     /// A position lies outside its partition: retention has deleted interactions before they were read. Loud, and on with the oldest one left.
@@ -332,37 +368,6 @@ impl KafkaLog {
     }
 }
 
-/// Moves the consumer; what it has fetched ahead is dropped. Partitions of a lost assignment are left to the coming revocation.
-fn seek(consumer: &BaseConsumer<Membership>, topic: &str, positions: &BTreeMap<Partition, Offset>) -> Result<(), LogError> {
-    let mut left = positions.clone();
-    let mut last = String::new();
-    for _ in 0..20 {
-        if left.is_empty() || consumer.assignment_lost() {
-            return Ok(());
-        }
-        match consumer.seek_partitions(list_of(topic, &left)?, QUERY) {
-            Ok(answer) => {
-                for element in answer.elements() {
-                    match element.error() {
-                        Ok(()) => {
-                            left.remove(&element.partition());
-                        }
-                        Err(e) => last = e.to_string(),
-                    }
-                }
-            }
-            Err(e) => last = e.to_string(),
-        }
-        if !left.is_empty() {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-    if left.is_empty() {
-        return Ok(());
-    }
-    Err(LogError::Fatal(format!("cannot go back to the last commit in {topic} partitions {:?}: {last}; start again", left.keys())))
-}
-
 impl Log for KafkaLog {
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Polled, LogError> {
         let deadline = Instant::now() + timeout;
@@ -372,7 +377,7 @@ impl Log for KafkaLog {
             }
             let mut records = self.take_carried(max);
             let collected = self.collect(&mut records, max, deadline);
-            let changed = self.consumer()?.context().changed();
+            let changed = self.forgotten || self.consumer()?.context().changed();
             if changed || collected.is_err() {
                 // Handed out by a later call, as far as their partitions stay.
                 records.append(&mut self.carried);
@@ -445,21 +450,9 @@ impl Log for KafkaLog {
     /// back or `session.timeout.ms` has passed, so that a restart moves none.
     fn close(&mut self) -> Result<(), LogError> {
         let Some(consumer) = self.consumer.take() else { return Ok(()) };
-        consumer.context().close();
-        if !self.arrivals.is_empty() || consumer.context().changed() {
-            // An unanswered assignment would keep the consumer from closing.
-            self.arrivals.clear();
-            let _ = consumer.unassign();
-        }
-        self.committed.clear();
-        self.carried.clear();
-        // Dropping waits for the brokers; on a thread of its own, so that the wait is bounded.
-        let (done, left) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            drop(consumer);
-            let _ = done.send(());
-        });
-        left.recv_timeout(LEAVE).map_err(|_| LogError::Retriable("leaving the group takes longer than expected; it is left behind".into()))
+        let unanswered = !self.arrivals.is_empty();
+        self.forget_all();
+        leave(consumer, unanswered)
     }
 }
 

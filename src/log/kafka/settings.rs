@@ -348,6 +348,9 @@ mod tests {
         settings(&[]).validate().unwrap();
         settings(&[("session.timeout.ms", "6000"), ("compression.type", "zstd"), ("security.protocol", "ssl")]).validate().unwrap();
         settings(&[("group.protocol", "consumer")]).validate().unwrap();
+        let login =
+            [("security.protocol", "sasl_ssl"), ("sasl.mechanism", "SCRAM-SHA-512"), ("sasl.username", "u"), ("sasl.password", "p")];
+        settings(&login).validate().unwrap();
         settings(&[("transaction.timeout.ms", "3000")]).validate().unwrap();
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rapport::log::kafka::{KafkaLog, KafkaSettings};
 use rapport::log::{Log, Polled, Stream};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::child::Child;
 use super::{append, assert_counted_once, assert_scores_counted_once, create, fresh, settings, work};
@@ -145,5 +147,94 @@ fn a_broker_away_for_longer_than_a_transaction_may_take_costs_nothing_but_time()
         }
         assert_eq!(worker.join().expect("the worker"), N);
     });
+    assert_counted_once(&settings, N);
+}
+
+/// An open transaction on the state topic keeps the first worker restoring while the second joins and takes half of its partitions.
+#[test]
+fn a_rebalance_while_restoring_leaves_each_with_its_own_states() {
+    const N: usize = 400;
+    let settings = fresh("restoring");
+    append(&settings, 0, N);
+    let mut log = KafkaLog::open(&settings, 0).expect("a log");
+    work(&mut log, 50, |_, done| done == N / 2);
+    log.close().expect("closed");
+    drop(log);
+
+    let mut config = brokers::shared().client();
+    config.set("transactional.id", brokers::unique("pinning"));
+    let pin: BaseProducer = config.create().expect("a producer");
+    pin.init_transactions(Duration::from_secs(10)).expect("transactions");
+    pin.begin_transaction().expect("begun");
+    let state = settings.state();
+    for partition in 0..4 {
+        let record = BaseRecord::to(&state).partition(partition).key("pin").payload("x");
+        pin.send(record).map_err(|(e, _)| e).expect("sent");
+    }
+    pin.flush(Duration::from_secs(10)).expect("delivered");
+
+    let done = AtomicUsize::new(0);
+    let assignments = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let worker = |instance: &'static str| {
+            let (settings, done, assignments) = (&settings, &done, &assignments);
+            move || {
+                let mut log = KafkaLog::open(&with(settings, instance), 0).expect("a log");
+                let mut before = 0;
+                let mut owned = Vec::new();
+                work(&mut log, 10, |polled, here| {
+                    done.fetch_add(here - before, Ordering::SeqCst);
+                    before = here;
+                    if let Polled::Assigned(partitions) = polled {
+                        owned = partitions.clone();
+                    }
+                    assignments.fetch_add(log_assignments(polled), Ordering::SeqCst);
+                    done.load(Ordering::SeqCst) == N / 2
+                });
+                owned
+            }
+        };
+        let first = scope.spawn(worker("p"));
+        std::thread::sleep(Duration::from_secs(6));
+        let second = scope.spawn(worker("q"));
+        std::thread::sleep(Duration::from_secs(8));
+        assert_eq!(assignments.load(Ordering::SeqCst), 0, "announced past an open transaction");
+        pin.commit_transaction(Duration::from_secs(20)).expect("committed");
+        let (first, second) = (first.join().expect("the first"), second.join().expect("the second"));
+        assert_eq!((first.len(), second.len()), (2, 2), "{first:?} {second:?}");
+    });
+    assert_counted_once(&settings, N);
+}
+
+/// Announcements of owned partitions; giving all up is none.
+fn log_assignments(polled: &Polled) -> usize {
+    usize::from(matches!(polled, Polled::Assigned(p) if !p.is_empty()))
+}
+
+#[test]
+fn a_member_whose_name_was_taken_and_left_joins_again() {
+    const N: usize = 200;
+    let settings = fresh("renamed");
+    append(&settings, 0, N);
+    let mut log = KafkaLog::open(&settings, 0).expect("a log");
+    let first = work(&mut log, 20, |_, done| done >= N / 2);
+    {
+        // As after a join whose answer was lost: the brokers know the name under another member id.
+        let mut config = brokers::shared().client();
+        config.set("group.id", &settings.group).set("group.instance.id", format!("{}-a-0", settings.group));
+        config.set("session.timeout.ms", "2000").set("heartbeat.interval.ms", "500").set("enable.auto.commit", "false");
+        let other: BaseConsumer = config.set("partition.assignment.strategy", "range").create().expect("a consumer");
+        other.subscribe(&[&settings.interactions()]).expect("subscribed");
+        eventually("the other has the partitions", Duration::from_secs(60), || {
+            let _ = other.poll(Duration::from_millis(50));
+            (other.assignment().ok()?.count() == 4).then_some(())
+        });
+    }
+    let mut forgot = false;
+    let rest = work(&mut log, 20, |polled, done| {
+        forgot |= matches!(polled, Polled::Assigned(p) if p.is_empty());
+        first + done == N && forgot
+    });
+    assert_eq!(first + rest, N);
     assert_counted_once(&settings, N);
 }
