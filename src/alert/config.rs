@@ -24,7 +24,7 @@ pub struct PolicyConfig {
     pub raise_dissatisfied: Option<f64>,
     /// Over above this expected rating (2.8), at a drop of less than this many points (0.16), above this own rating (same as `raise`).
     pub resolve: Option<f64>,
-    /// `satisfaction_low`: and below this probability of dissatisfaction (0.45).
+    /// `satisfaction_low`: and below this probability of dissatisfaction (0.5625).
     pub resolve_dissatisfied: Option<f64>,
     /// Critical at or below this expected rating (2.0), from this many points (0.8), at or below this own rating (1); 0 switches it off.
     pub critical: Option<f64>,
