@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use rand::{RngCore, SeedableRng};
 use rapport::log::kafka::{KafkaGateway, KafkaLog, Tail};
 use rapport::log::{Commit, Gateway, Log, LogError, Output, Polled, StateChange, Stream};
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -105,8 +106,10 @@ fn a_refused_commit_is_never_visible_and_the_next_worker_goes_on_behind_it() {
         }
     };
     let mut commit = count(&mut log, &records);
-    // The topic will not take it, so this transaction can never commit.
-    let huge = Output { partition: 0, key: None, value: vec![7; 4_000_000], headers: vec![] };
+    // The topic will not take it, so this transaction can never commit. Random, because a producer that compresses would make it small.
+    let mut bytes = vec![0; 4_000_000];
+    rand::rngs::SmallRng::seed_from_u64(1).fill_bytes(&mut bytes);
+    let huge = Output { partition: 0, key: None, value: bytes, headers: vec![] };
     commit.dead_letters.push(huge);
     match log.commit(&commit) {
         Err(LogError::Fatal(message)) => assert!(message.contains("max.message.bytes"), "{message}"),
