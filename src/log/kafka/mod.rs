@@ -39,6 +39,8 @@ use super::{Commit, Log, LogError, LogEvents, Partition, Polled, Record};
 use crate::interaction::Timestamp;
 
 const QUERY: Duration = Duration::from_secs(5);
+const MOST_REJOINS: usize = 6;
+const REJOIN_WINDOW: Duration = Duration::from_secs(120);
 
 /// The log of one worker.
 pub struct KafkaLog {
@@ -60,8 +62,8 @@ pub struct KafkaLog {
     carried: Vec<Record>,
     /// A position was out of range while partitions were arriving; to be looked at when they are announced.
     range_in_doubt: bool,
-    /// When the group was last joined anew after it had refused this member's name.
-    rejoined: Option<Instant>,
+    /// When the group was joined anew after it had refused this member's name.
+    rejoined: Vec<Instant>,
     /// Everything owned went away without a revocation.
     forgotten: bool,
     events: LogEvents,
@@ -89,7 +91,7 @@ impl KafkaLog {
             arrivals: VecDeque::new(),
             carried: Vec::new(),
             range_in_doubt: false,
-            rejoined: None,
+            rejoined: Vec::new(),
             forgotten: false,
             events: LogEvents::default(),
         })
@@ -262,9 +264,10 @@ impl KafkaLog {
     }
 
     /// The group refuses this static member's name. Another process may have taken it; but a join whose answer was lost with a broker looks the
-    /// same, so it is tried again once a minute. Where there is another process, the two fence each other until one gives up.
+    /// same, so it is tried again [`MOST_REJOINS`] times in [`REJOIN_WINDOW`]. Where there is another process, the two fence each other until one gives up.
     fn rejoin(&mut self, error: &KafkaError) -> Result<(), LogError> {
-        if self.rejoined.is_some_and(|at| at.elapsed() < Duration::from_secs(60)) {
+        self.rejoined.retain(|at| at.elapsed() < REJOIN_WINDOW);
+        if self.rejoined.len() >= MOST_REJOINS {
             return Err(self.settings.fenced(error));
         }
         tracing::warn!("{error}; joining the group again");
@@ -274,7 +277,7 @@ impl KafkaLog {
             tracing::warn!("{e}");
         }
         self.consumer = Some(join(&self.settings, self.worker_index)?);
-        self.rejoined = Some(Instant::now());
+        self.rejoined.push(Instant::now());
         self.forget_all();
         Ok(())
     }

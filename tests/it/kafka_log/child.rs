@@ -94,7 +94,7 @@ fn counting_worker() {
     let hold = std::env::var(HOLD).ok().map(PathBuf::from);
     let mut log = KafkaLog::open(&settings, 0).expect("a log");
     loop {
-        match log.poll(20, Duration::from_millis(100)) {
+        match log.poll(5, Duration::from_millis(100)) {
             Ok(Polled::Records(records)) => {
                 let commit = count(&mut log, &records);
                 if let Some(file) = &hold {
@@ -111,9 +111,8 @@ fn counting_worker() {
                     Err(LogError::Abortable(e)) => say(&format!("commit: abortable: {e}")),
                     Err(LogError::Fatal(e)) => say(&format!("commit: fatal: {e}")),
                 }
-                if hold.is_some() {
-                    std::thread::sleep(Duration::from_secs(60));
-                }
+                // Without a hold, slow enough for many kills.
+                std::thread::sleep(if hold.is_some() { Duration::from_secs(60) } else { Duration::from_millis(20) });
                 if let Err(LogError::Fatal(e)) = outcome {
                     panic!("{e}");
                 }

@@ -63,7 +63,7 @@ fn partitions_move_under_the_new_protocol() {
 
 #[test]
 fn two_processes_killed_in_the_middle_of_transactions_count_once() {
-    const N: usize = 4_000;
+    const N: usize = 12_000;
     let settings = fresh("killed");
     append(&settings, 0, N);
     let topic = settings.interactions();

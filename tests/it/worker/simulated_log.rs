@@ -206,8 +206,7 @@ impl Log for SimulatedLog {
         }
         if c.happens("torn commit", faults.crash) {
             // Part of the outputs reached the broker and no end of the transaction did.
-            let mut torn = Commit::default();
-            torn.scores = commit.scores[..commit.scores.len() / 2].to_vec();
+            let torn = Commit { scores: commit.scores[..commit.scores.len() / 2].to_vec(), ..Commit::default() };
             c.record(&torn, false);
             return Err(LogError::Fatal(CRASH.into()));
         }
