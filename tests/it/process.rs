@@ -87,6 +87,11 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let said = self.stderr();
+            let tail = &said[said.floor_char_boundary(said.len().saturating_sub(4000))..];
+            eprintln!("{} said last:\n{tail}", self.name);
+        }
     }
 }
 

@@ -167,7 +167,7 @@ impl<'a> Trial<'a> {
 
     /// Waits until the group has committed everything sent until now.
     pub fn wait_consumed(&self) {
-        self.cluster.wait_consumed(&self.prefix, &self.topic("interactions"), Duration::from_secs(120));
+        self.cluster.wait_consumed(&self.prefix, &self.topic("interactions"), Duration::from_secs(300));
     }
 
     /// kill −9 at a random moment at which the worker's transaction is open at its broker and stays so: the worker is halted, so that a
