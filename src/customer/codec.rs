@@ -11,7 +11,7 @@ use crate::alert::AlertStates;
 use crate::interaction::{Actor, Timestamp};
 
 /// Version of the stored form (and of the word splitter and hash that it depends on).
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 
 /// Bytes that are no stored state of this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -211,6 +211,16 @@ fn put_counters(out: &mut Vec<u8>, c: &Counters) {
         put_f32(out, c.rating_sum);
         put_f32(out, c.last_rating);
     }
+    put_int(out, c.visits as u64);
+    if c.visits > 0 {
+        put_time(out, c.first_visit);
+        put_time(out, c.last_visit);
+        put_f32s(out, &[c.visit_days, c.visit_days_squared, c.last_visit_days]);
+        put_f32s(out, &c.recent_visits);
+    }
+    if c.purchases > 0 {
+        put_f32s(out, &c.recent_amount);
+    }
 }
 
 fn get_counters(input: &mut &[u8]) -> Option<Counters> {
@@ -247,6 +257,19 @@ fn get_counters(input: &mut &[u8]) -> Option<Counters> {
     if c.ratings > 0 {
         c.rating_sum = get_f32(input)?;
         c.last_rating = get_f32(input)?;
+    }
+    c.visits = get_int(input)?.try_into().ok()?;
+    if c.visits > 0 {
+        c.first_visit = get_time(input)?;
+        c.last_visit = get_time(input)?;
+        for x in [&mut c.visit_days, &mut c.visit_days_squared, &mut c.last_visit_days].into_iter().chain(&mut c.recent_visits) {
+            *x = get_f32(input)?;
+        }
+    }
+    if c.purchases > 0 {
+        for x in &mut c.recent_amount {
+            *x = get_f32(input)?;
+        }
     }
     Some(c)
 }
@@ -293,6 +316,10 @@ fn put_len(out: &mut Vec<u8>, n: usize) {
 
 fn put_f32(out: &mut Vec<u8>, x: f32) {
     out.extend_from_slice(&x.to_le_bytes());
+}
+
+fn put_f32s(out: &mut Vec<u8>, numbers: &[f32]) {
+    numbers.iter().for_each(|x| put_f32(out, *x));
 }
 
 fn get_f32(input: &mut &[u8]) -> Option<f32> {

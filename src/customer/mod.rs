@@ -8,7 +8,7 @@ mod item;
 pub mod words;
 
 pub use codec::{CorruptState, FORMAT};
-pub use counters::Counters;
+pub use counters::{Counters, decay};
 pub use item::{Item, distinct};
 
 use std::collections::VecDeque;

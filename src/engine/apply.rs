@@ -260,6 +260,10 @@ impl Engine {
             model: model.version.clone(),
             satisfaction,
             classes: row.classes,
+            churn: None,
+            spend: None,
+            segment: None,
+            anomaly: None,
         })
     }
 

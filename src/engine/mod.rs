@@ -9,7 +9,7 @@ mod replay;
 mod score;
 
 pub use apply::{Engine, Phase, admit};
-pub use score::{ClassProbability, ClassScore, Satisfaction, Score};
+pub use score::{Churn, ClassProbability, ClassScore, Satisfaction, Score, Segment, Spend};
 
 use std::collections::HashMap;
 

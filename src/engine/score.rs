@@ -19,6 +19,37 @@ pub struct Score {
     /// One key per class task, and `<task>_unknown` where none of its labels fits.
     #[serde(flatten)]
     pub classes: BTreeMap<Name, ClassScore>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub churn: Option<Churn>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spend: Option<Spend>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<Segment>,
+    /// Share of the training snapshots that are less unusual, 0–1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomaly: Option<f32>,
+}
+
+/// Nothing more by the customer within the horizon.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Churn {
+    pub probability: f32,
+    pub horizon_days: u32,
+}
+
+/// Expected purchases within the horizon, and their amount in the customer's own currency.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spend {
+    pub purchases: f32,
+    pub amount: f32,
+    pub horizon_days: u32,
+}
+
+/// A group of customers who behave alike.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Segment {
+    pub id: u32,
+    pub label: Name,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

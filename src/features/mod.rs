@@ -2,8 +2,10 @@
 //!
 //! Knows no bundle: which columns a bundle adds (one-hots) and how it scales them is [`crate::model::Layout`].
 
+mod behaviour;
 mod overlap;
 
+pub use behaviour::{BEHAVIOUR, behaviour};
 pub use overlap::Overlap;
 
 use std::collections::VecDeque;

@@ -26,6 +26,7 @@ mod prepare;
 mod write;
 
 pub mod evaluate;
+pub mod holdout;
 pub mod metrics;
 pub mod record;
 pub mod tfidf;

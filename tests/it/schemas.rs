@@ -8,7 +8,7 @@ use jsonschema::Validator;
 use proptest::prelude::*;
 use proptest::sample::select;
 use rapport::alert::{Alert, AlertKind, AlertState, Reason, Severity, WordWeight};
-use rapport::engine::{ClassProbability, ClassScore, Satisfaction, Score};
+use rapport::engine::{Churn, ClassProbability, ClassScore, Satisfaction, Score, Segment, Spend};
 use rapport::interaction::{Actor, DecodeOptions, FIELDS, Label, RESERVED_TASKS, Timestamp, decode};
 use serde_json::{Map, Value, json};
 
@@ -255,6 +255,10 @@ fn full_score() -> Score {
         model: "2026-11-22-1f3a9c04".into(),
         satisfaction: Some(Satisfaction { value: 2.4, dissatisfied: 0.61, neutral: 0.3, satisfied: 0.09, baseline: 3.6 }),
         classes: [("intent".into(), top(5)), ("intent_unknown".into(), ClassScore::Unknown(true)), ("topic".into(), top(1))].into(),
+        churn: Some(Churn { probability: 0.18, horizon_days: 90 }),
+        spend: Some(Spend { purchases: 1.2, amount: 31.0, horizon_days: 90 }),
+        segment: Some(Segment { id: 3, label: "lapsing, high value".into() }),
+        anomaly: Some(0.97),
     }
 }
 
@@ -265,7 +269,7 @@ fn scores_are_what_the_schema_says() {
     validator.validate(&score).unwrap_or_else(|e| panic!("{e}: {score}"));
     let classes: BTreeSet<String> = ["intent", "intent_unknown", "topic"].map(String::from).into();
     assert_eq!(&keys(&score) - &classes, keys(&schema["properties"]), "every field is described, and no other");
-    let least = Score { interaction_id: None, satisfaction: None, classes: Default::default(), ..full_score() };
+    let least = Score { interaction_id: None, satisfaction: None, classes: Default::default(), churn: None, spend: None, segment: None, anomaly: None, ..full_score() };
     let least = serde_json::to_value(least).expect("serialises");
     validator.validate(&least).unwrap_or_else(|e| panic!("{e}: {least}"));
     assert_eq!(keys(&least), words(&schema["required"]));
