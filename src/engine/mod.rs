@@ -4,11 +4,13 @@
 
 mod apply;
 mod heads;
+mod observe;
 mod reasons;
 mod replay;
 mod score;
 
 pub use apply::{Engine, Phase, admit};
+pub use observe::watch_score;
 pub use score::{Churn, ClassProbability, ClassScore, Satisfaction, Score, Segment, Spend};
 
 use std::collections::HashMap;

@@ -40,13 +40,18 @@ impl Layout {
         NUMERIC.len() + self.kinds.len() + self.channels.len()
     }
 
-    /// SHA-256 over the names of all columns.
-    pub fn hash(&self) -> String {
-        let mut sha = Sha256::new();
+    /// Names of all columns, in order.
+    pub fn columns(&self) -> impl Iterator<Item = String> {
         let columns = NUMERIC.iter().map(|n| n.to_string());
         let kinds = self.kinds.iter().map(|k| format!("kind={k}"));
         let channels = self.channels.iter().map(|c| format!("channel={c}"));
-        for name in columns.chain(kinds).chain(channels) {
+        columns.chain(kinds).chain(channels)
+    }
+
+    /// SHA-256 over the names of all columns.
+    pub fn hash(&self) -> String {
+        let mut sha = Sha256::new();
+        for name in self.columns() {
             sha.update(name.as_bytes());
             sha.update([0]);
         }

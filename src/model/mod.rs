@@ -3,6 +3,7 @@
 //! Knows rows of numbers; no customers' states, scores or alerts.
 
 mod bundle;
+pub mod drift;
 mod layout;
 mod manifest;
 mod plan;
@@ -10,6 +11,7 @@ mod pool;
 mod tokenizer;
 
 pub use bundle::{BundleError, ClassTask, Golden, GoldenStep, Model, content_version};
+pub use drift::{Reference, Watch};
 pub use layout::Layout;
 pub use manifest::{ClassHead, FORMAT, Manifest, SatisfactionHead, Training};
 pub use plan::{Runner, Step};

@@ -1,0 +1,22 @@
+//! What of a score is watched for drift, under the names of a bundle's reference.
+
+use super::score::{ClassScore, Score};
+use crate::model::Watch;
+
+/// Counts the outputs of one score.
+pub fn watch_score(watch: &mut Watch, score: &Score) {
+    if let Some(s) = score.satisfaction {
+        watch.number("satisfaction.dissatisfied", s.dissatisfied);
+        watch.number("satisfaction.value", s.value);
+    }
+    if let Some(churn) = score.churn {
+        watch.number("churn.probability", churn.probability);
+    }
+    for (task, class) in &score.classes {
+        if let ClassScore::Top(top) = class
+            && let Some(first) = top.first()
+        {
+            watch.label(task.as_str(), first.label.as_str());
+        }
+    }
+}
