@@ -72,7 +72,7 @@ fn print(report: &Report) -> anyhow::Result<()> {
     for (task, r) in &report.tasks {
         line(task, &r.quality)?;
         for (baseline, q) in &r.baselines {
-            line(&format!("  {baseline}"), q)?;
+            line(&format!("  {baseline}"), &q.quality)?;
         }
     }
     Ok(())

@@ -57,12 +57,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
     })?;
     bar.finish_and_clear();
-    for (task, q, tfidf) in &made.qualities {
+    for (task, report) in &made.tasks {
         let line = |q: &crate::train::metrics::Quality| {
             format!("accuracy {:.1}, macro-F1 {:.1}, log-loss {:.3}", 100.0 * q.accuracy, 100.0 * q.macro_f1, q.log_loss)
         };
-        let baseline = tfidf.map_or(String::new(), |q| format!("; tf-idf: {}", line(&q)));
-        eprintln!("{task} on {} held-out labels: {}{baseline}", q.n, line(q));
+        let baselines: String = report.baselines.iter().map(|(name, b)| format!("; {name}: {}", line(&b.quality))).collect();
+        eprintln!("{task} on {} labels set aside: {}{baselines}", report.quality.n, line(&report.quality));
+        report.verdicts.iter().for_each(|verdict| eprintln!("  {verdict}"));
     }
     println!("{}", made.version);
     Ok(())

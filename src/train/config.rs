@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::holdout::How;
 use super::lookup::Sizes;
 use super::{fit, optimizer, prepare};
 use crate::cli::usage;
@@ -18,9 +19,11 @@ pub struct Config {
     pub horizon_days: u32,
     /// Class tasks that shape the text encoder but become no output of the bundle.
     pub auxiliary: Vec<String>,
-    /// After judging and calibrating on held-out customers, train once more on everything.
-    pub refit: bool,
+    /// How the part that is set aside for calibration and judging is chosen.
+    pub holdout: How,
     pub epochs: usize,
+    /// Stop after so many epochs without a lower loss on the calibration part, and keep the best epoch; 0: never.
+    pub patience: usize,
     /// Conversations per batch.
     pub batch: usize,
     /// Steps of back-propagation through time.
@@ -54,8 +57,9 @@ impl Default for Config {
         Self {
             horizon_days: 90,
             auxiliary: Vec::new(),
-            refit: true,
+            holdout: How::Auto,
             epochs: 3,
+            patience: 0,
             batch: 16,
             chunk: 64,
             learning_rate: 1e-3,
@@ -89,8 +93,13 @@ impl Config {
     pub fn load(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(path).map_err(|e| usage(format!("--config {}: {e}", path.display())))?;
-        let config: Self = toml::from_str(&text).map_err(|e| usage(format!("{}: {e}", path.display())))?;
-        config.check().map_err(|what| usage(format!("{}: {what}", path.display())))?;
+        let wrong = |what: String| usage(format!("{}: {what}", path.display()));
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
+        if table.contains_key("refit") {
+            return Err(wrong("refit is no key any more: what is set aside for judging is never fitted on; leave it out".into()));
+        }
+        let config: Self = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        config.check().map_err(wrong)?;
         Ok(config)
     }
 
@@ -99,6 +108,7 @@ impl Config {
         let counts = [
             ("horizon_days", self.horizon_days as usize, 1, 3650),
             ("epochs", self.epochs, 1, 1000),
+            ("patience", self.patience, 0, 1000),
             ("batch", self.batch, 1, 4096),
             ("chunk", self.chunk, 2, 1024),
             ("warm_up", self.warm_up, 0, 100_000),
@@ -158,6 +168,7 @@ impl Config {
             mean_loss: self.mean_loss,
             class_loss: self.class_loss,
             smoothing: self.smoothing,
+            patience: self.patience,
             optimizer: optimizer::Settings {
                 learning_rate: self.learning_rate,
                 beta1: 0.9,

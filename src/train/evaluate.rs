@@ -9,25 +9,16 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::metrics::{Quality, Row, judge, row};
+use super::judge::{Judged, Task, TaskReport, report};
+use super::metrics::Row;
 use super::record::{Counts, Labels, Recording, read_interactions, record};
-use super::satisfaction_class;
+use super::slices::{Names, Who};
 use super::tfidf::{Exchange, Tfidf};
+use super::{SATISFACTION_CLASSES, TFIDF, satisfaction_class, tfidf};
 use crate::alert::Policies;
 use crate::engine::{ClassScore, Engine, EngineConfig, Outcome, Score, States};
 use crate::interaction::{Interaction, SATISFACTION, Timestamp};
 use crate::model::Model;
-
-/// Quality of the model on one task, and of the bundle's baselines on the same rows.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TaskReport {
-    #[serde(flatten)]
-    pub quality: Quality,
-    /// Labels that the model does not know; each counts as a miss unless the score says "unknown".
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unknown_labels: Option<usize>,
-    pub baselines: BTreeMap<&'static str, Quality>,
-}
 
 /// What `--json` writes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,7 +29,8 @@ pub struct Report {
 
 /// Interactions of one call of the engine.
 const BATCH: usize = 1024;
-const CLASSES: usize = 3;
+/// Of the bootstrap: the same files give the same intervals.
+const SEED: u64 = 1;
 
 /// Runs the engine over `interactions`, from empty state, and compares its scores with the labels.
 ///
@@ -54,28 +46,31 @@ pub fn evaluate(
 ) -> anyhow::Result<(Report, Counts)> {
     let recording = record(interactions, labels)?;
     let total = recording.counts.interactions;
-    let known: HashMap<&str, &Labels> = recording
+    let known: HashMap<&str, (&Labels, Who)> = recording
         .customers
         .iter()
-        .flat_map(|c| c.items.iter().zip(&c.labels))
-        .filter(|(item, labels)| !labels.is_empty() && as_of.is_none_or(|t| item.occurred_at < t))
-        .map(|(item, labels)| (&*item.id, labels))
+        .enumerate()
+        .flat_map(|(number, c)| c.items.iter().zip(&c.labels).enumerate().map(move |(place, (item, labels))| (number, place, item, labels)))
+        .filter(|(_, _, item, labels)| !labels.is_empty() && as_of.is_none_or(|t| item.occurred_at < t))
+        .map(|(number, place, item, labels)| {
+            let who = Who { customer: number as u32, language: item.language, kind: item.kind, segment: 0, place: place as u32 };
+            (&*item.id, (labels, who))
+        })
         .collect();
     anyhow::ensure!(!known.is_empty(), "there is nothing to judge: no label belongs to an accepted interaction");
 
+    let mut judges = Judges::new(&model, Names::of(&recording));
     let version = model.manifest.version.clone();
-    let tfidf = read_tfidf(&model)?;
-    let mut judges = Judges::new(&model);
-    let mut engine = Engine::new(model, policies, EngineConfig::default())?;
+    let mut engine = Engine::new(model.clone(), policies, EngineConfig::default())?;
     let mut states = States::new();
     let mut batch: Vec<Interaction> = Vec::new();
     let mut done = 0;
     let mut flush = |batch: &mut Vec<Interaction>| -> anyhow::Result<()> {
         for outcome in engine.apply(batch, &mut states, Timestamp(0))?.outcomes {
             if let Outcome::Scored(score) = outcome
-                && let Some(labels) = score.interaction_id.as_deref().and_then(|id| known.get(id))
+                && let Some((labels, who)) = score.interaction_id.as_deref().and_then(|id| known.get(id))
             {
-                judges.add(&score, labels);
+                judges.add(&score, labels, *who);
             }
         }
         done += batch.len();
@@ -91,111 +86,125 @@ pub fn evaluate(
     })?;
     flush(&mut batch)?;
 
-    let mut report = judges.report(version);
-    if let (Some(tfidf), Some(task)) = (tfidf, report.tasks.get_mut(SATISFACTION)) {
-        task.baselines.insert("tfidf", judge_tfidf(&tfidf, &recording, as_of));
-    }
+    let report = Report { model: version, tasks: judges.report(&model, &recording, as_of)? };
     anyhow::ensure!(!report.tasks.is_empty(), "there is nothing to judge: the model has no head for any task of the labels");
     Ok((report, recording.counts))
 }
 
-/// The bundle's baseline, where it has one.
-fn read_tfidf(model: &Model) -> anyhow::Result<Option<Tfidf>> {
-    const NAME: &str = "baselines/tfidf.bin";
-    if !model.manifest.files.contains_key(NAME) {
+/// The bundle's baseline of a task, where it has one.
+fn read_tfidf(model: &Model, task: &str, classes: usize) -> anyhow::Result<Option<Tfidf>> {
+    let name = tfidf::file(task);
+    if !model.manifest.files.contains_key(&name) {
         return Ok(None);
     }
-    let path: &Path = &model.dir().join(NAME);
+    let path: &Path = &model.dir().join(&name);
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let tfidf = Tfidf::decode(&bytes).filter(|t| t.classes() == CLASSES);
+    let tfidf = Tfidf::decode(&bytes).filter(|t| t.classes() == classes);
     tfidf.with_context(|| format!("{} is no tf-idf baseline of this version: train the bundle anew", path.display())).map(Some)
 }
 
-fn judge_tfidf(tfidf: &Tfidf, recording: &Recording, as_of: Option<Timestamp>) -> Quality {
-    let mut rows = Vec::new();
-    for customer in &recording.customers {
-        let mut exchange = Exchange::default();
-        for (item, labels) in customer.items.iter().zip(&customer.labels) {
-            if let Some(mean) = labels.satisfaction
-                && as_of.is_none_or(|t| item.occurred_at < t)
-            {
-                rows.push(row(&tfidf.probabilities(&exchange.document(item)), satisfaction_class(mean), Some(0)));
-            }
-            exchange.add(item);
-        }
-    }
-    judge(&rows)
-}
-
-/// One class task of the model while scores come in.
+/// One task while scores come in: `(customer, place)` of each row tells it from all others.
 struct Judge {
     task: String,
-    /// Number of every label of the model.
+    labels: Vec<String>,
+    /// Number of every label of the model; empty for satisfaction.
     numbers: HashMap<String, usize>,
-    rows: Vec<Row>,
+    rows: Vec<Judged>,
     unknown_labels: usize,
 }
 
-struct Judges {
-    satisfaction: Vec<Row>,
-    classes: Vec<Judge>,
-}
-
-impl Judges {
-    fn new(model: &Model) -> Self {
-        let classes = model.classes.iter().map(|task| Judge {
-            task: task.name.to_string(),
-            numbers: task.labels.iter().enumerate().map(|(i, l)| (l.to_string(), i)).collect(),
-            rows: Vec::new(),
-            unknown_labels: 0,
-        });
-        Self { satisfaction: Vec::new(), classes: classes.collect() }
-    }
-
-    fn add(&mut self, score: &Score, labels: &Labels) {
-        if let (Some(mean), Some(s)) = (labels.satisfaction, score.satisfaction) {
-            self.satisfaction.push(row(&[s.dissatisfied, s.neutral, s.satisfied], satisfaction_class(mean), Some(0)));
-        }
-        for judge in &mut self.classes {
-            if let Some(label) = labels.classes.get(judge.task.as_str()) {
-                judge.add(score, label);
-            }
-        }
-    }
-
-    fn report(self, model: String) -> Report {
-        let mut tasks = BTreeMap::new();
-        let mut report = |task: &str, rows: &[Row], unknown_labels| {
-            if !rows.is_empty() {
-                tasks.insert(task.to_owned(), TaskReport { quality: judge(rows), unknown_labels, baselines: BTreeMap::new() });
-            }
-        };
-        report(SATISFACTION, &self.satisfaction, None);
-        for j in &self.classes {
-            report(&j.task, &j.rows, Some(j.unknown_labels));
-        }
-        Report { model, tasks }
-    }
-}
-
 impl Judge {
-    /// A score names the likeliest labels only: a label that it does not name has its share of the rest.
-    fn add(&mut self, score: &Score, label: &str) {
+    fn new(task: &str, labels: Vec<String>) -> Self {
+        let numbers = labels.iter().enumerate().map(|(i, l)| (l.clone(), i)).collect();
+        Self { task: task.to_owned(), labels, numbers, rows: Vec::new(), unknown_labels: 0 }
+    }
+
+    /// A score names the likeliest labels only: the others share the rest.
+    fn add(&mut self, score: &Score, label: &str, who: Who) {
         let find = |name: &str| score.classes.iter().find(|(n, _)| n.as_str() == name).map(|(_, s)| s);
         let Some(ClassScore::Top(top)) = find(&self.task) else { return };
         let unknown = matches!(find(&format!("{}_unknown", self.task)), Some(ClassScore::Unknown(true)));
         let number = |name: &str| self.numbers.get(name).copied();
         let none = self.numbers.len();
         let Some(first) = top.first() else { return };
+        let named: f32 = top.iter().map(|t| t.probability).sum();
+        let others = none.saturating_sub(top.len()).max(1) as f32;
+        let mut p = vec![(1.0 - named).max(0.0) / others; none];
+        for t in top {
+            if let Some(i) = number(t.label.as_str()) {
+                p[i] = t.probability;
+            }
+        }
         let predicted = if unknown { none } else { number(first.label.as_str()).unwrap_or(none) };
-        let probability = number(label).map(|_| {
-            let named: f32 = top.iter().map(|t| t.probability).sum();
-            let others = (none - top.len()).max(1) as f32;
-            top.iter().find(|t| t.label.as_str() == label).map_or((1.0 - named).max(0.0) / others, |t| t.probability)
-        });
-        let label_number = number(label).unwrap_or(none);
-        self.unknown_labels += usize::from(label_number == none);
+        let truth = number(label).unwrap_or(none);
+        self.unknown_labels += usize::from(truth == none);
         let event = (first.probability, first.label.as_str() == label);
-        self.rows.push(Row { label: label_number, predicted, probability, event });
+        self.rows.push(Judged { row: Row { label: truth, predicted, p: p.into(), event }, rating: None, who });
+    }
+
+    /// The baseline's rows, in the order of this judge's own.
+    fn baseline(&self, tfidf: &Tfidf, recording: &Recording, as_of: Option<Timestamp>) -> Vec<Row> {
+        let event = (self.task == SATISFACTION).then_some(0);
+        let mut rows: HashMap<(u32, u32), Row> = HashMap::new();
+        for (number, customer) in recording.customers.iter().enumerate() {
+            let mut exchange = Exchange::default();
+            for (place, (item, labels)) in customer.items.iter().zip(&customer.labels).enumerate() {
+                let label = match event {
+                    Some(_) => labels.satisfaction.map(satisfaction_class),
+                    None => labels.classes.get(self.task.as_str()).map(|l| self.numbers.get(&**l).copied().unwrap_or(self.labels.len())),
+                };
+                if let Some(label) = label.filter(|_| as_of.is_none_or(|t| item.occurred_at < t)) {
+                    rows.insert((number as u32, place as u32), Row::new(&tfidf.probabilities(&exchange.document(item)), label, event));
+                }
+                exchange.add(item);
+            }
+        }
+        self.rows.iter().filter_map(|j| rows.remove(&(j.who.customer, j.who.place))).collect()
+    }
+}
+
+struct Judges {
+    satisfaction: Judge,
+    classes: Vec<Judge>,
+    names: Names,
+}
+
+impl Judges {
+    fn new(model: &Model, names: Names) -> Self {
+        let classes = model.classes.iter().map(|task| Judge::new(task.name.as_str(), task.labels.iter().map(|l| l.to_string()).collect()));
+        let satisfaction = Judge::new(SATISFACTION, SATISFACTION_CLASSES.map(String::from).to_vec());
+        Self { satisfaction, classes: classes.collect(), names }
+    }
+
+    fn add(&mut self, score: &Score, labels: &Labels, mut who: Who) {
+        if let Some(segment) = &score.segment {
+            who.segment = segment.id + 1;
+            self.names.segments.entry(segment.id).or_insert_with(|| segment.label.to_string());
+        }
+        if let (Some(mean), Some(s)) = (labels.satisfaction, score.satisfaction) {
+            let row = Row::new(&[s.dissatisfied, s.neutral, s.satisfied], satisfaction_class(mean), Some(0));
+            self.satisfaction.rows.push(Judged { row, rating: Some((s.value, mean)), who });
+        }
+        for judge in &mut self.classes {
+            if let Some(label) = labels.classes.get(judge.task.as_str()) {
+                judge.add(score, label, who);
+            }
+        }
+    }
+
+    fn report(self, model: &Model, recording: &Recording, as_of: Option<Timestamp>) -> anyhow::Result<BTreeMap<String, TaskReport>> {
+        let mean = model.manifest.satisfaction.as_ref().map_or(3.0, |h| h.mean);
+        let mut tasks = BTreeMap::new();
+        for judge in [&self.satisfaction].into_iter().chain(&self.classes).filter(|j| !j.rows.is_empty()) {
+            let is_satisfaction = judge.task == SATISFACTION;
+            let tfidf = read_tfidf(model, &judge.task, judge.labels.len())?;
+            let baselines: Vec<_> = tfidf.iter().map(|t| (TFIDF, judge.baseline(t, recording, as_of))).collect();
+            let task = Task { labels: judge.labels.clone(), event: is_satisfaction.then_some(0), mean, names: &self.names, seed: SEED };
+            if let Some(mut report) = report(&task, &judge.rows, &baselines) {
+                report.unknown_labels = (!is_satisfaction).then_some(judge.unknown_labels);
+                tasks.insert(judge.task.clone(), report);
+            }
+        }
+        Ok(tasks)
     }
 }

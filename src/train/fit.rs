@@ -5,6 +5,7 @@
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
+use serde::Serialize;
 
 use super::dataset::{Dataset, Sequence, Step};
 use super::lookup::Text;
@@ -32,6 +33,8 @@ pub struct Settings {
     /// Weight of every class task beside satisfaction.
     pub class_loss: f32,
     pub smoothing: f32,
+    /// Epochs without a lower loss on the calibration part after which to stop and keep the best; 0: never.
+    pub patience: usize,
     pub optimizer: optimizer::Settings,
 }
 
@@ -92,36 +95,105 @@ fn pack<'a>(sequences: &[&'a Sequence], from: usize, size: usize, tasks: usize, 
     (batch, origins)
 }
 
-/// Trains a network. `progress` is told the share done (0–1) and the loss after every step.
-pub fn fit(data: &Dataset, architecture: Architecture, settings: &Settings, seed: u64, mut progress: impl FnMut(f32, f32)) -> Network {
+/// Losses of one epoch, per label.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Epoch {
+    pub epoch: usize,
+    /// Mean over the steps of the epoch, with dropout.
+    pub fit: f32,
+    /// After the epoch, of the averaged weights on the calibration part, without dropout. Absent where nothing is labelled there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<f32>,
+}
+
+/// A trained network and how it came about.
+#[derive(Debug)]
+pub struct Fitted {
+    pub network: Network,
+    pub epochs: Vec<Epoch>,
+    /// The epoch whose weights were kept, from 1 on; the last unless stopped early.
+    pub kept: usize,
+}
+
+/// Trains a network. `calibration` is looked at after every epoch: for the curve, and to stop where [`Settings::patience`] asks for it.
+/// `progress` is told the share done (0–1) and the loss after every step.
+pub fn fit(
+    data: &Dataset,
+    calibration: &Dataset,
+    architecture: Architecture,
+    settings: &Settings,
+    seed: u64,
+    mut progress: impl FnMut(f32, f32),
+) -> Fitted {
     let mut network = Network::new(architecture, seed);
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed);
-    let epochs: Vec<Plan> = (0..settings.epochs).map(|_| plan(&data.sequences, settings, &mut rng)).collect();
-    let total: usize = epochs.iter().flatten().map(|b| labelled_chunks(&data.sequences, b, settings.chunk)).sum();
+    let plans: Vec<Plan> = (0..settings.epochs).map(|_| plan(&data.sequences, settings, &mut rng)).collect();
+    let total: usize = plans.iter().flatten().map(|b| labelled_chunks(&data.sequences, b, settings.chunk)).sum();
     let losses = losses(data, settings, total as f32 / settings.epochs.max(1) as f32);
     let mut optimizer = Optimizer::new(settings.optimizer, total, &network.parameters);
     let mut gradients: Vec<Vec<f32>> = network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
     let mut done = 0;
-    for members in epochs.iter().flatten() {
-        let thinned: Vec<Sequence> = members.iter().map(|&i| thin(&data.sequences[i], settings, &mut rng)).collect();
-        let sequences: Vec<&Sequence> = thinned.iter().collect();
-        let mut carry = Carry::start(sequences.len(), &network.architecture);
-        for from in (0..sequences[0].steps.len()).step_by(settings.chunk) {
-            carry.truncate(sequences.iter().take_while(|s| s.steps.len() > from).count(), &network.architecture);
-            let (batch, _) = pack(&sequences, from, settings.chunk, data.tasks.len(), carry);
-            let labelled = !batch.ratings.is_empty() || batch.classes.iter().any(|c| !c.is_empty());
-            let dropout = Dropout { rate: settings.dropout, rng: &mut rng };
-            let (loss, next) = network.learn(&batch, &losses, Some(dropout), &mut gradients);
-            carry = next;
-            if labelled {
-                optimizer.step(&mut network.parameters, &mut gradients);
-                done += 1;
-                progress(done as f32 / total as f32, loss);
+    let mut epochs = Vec::new();
+    let mut best: Option<(f32, usize, Network)> = None;
+    for (epoch, plan) in plans.iter().enumerate() {
+        let (mut sum, before) = (0.0f64, done);
+        for members in plan {
+            let thinned: Vec<Sequence> = members.iter().map(|&i| thin(&data.sequences[i], settings, &mut rng)).collect();
+            let sequences: Vec<&Sequence> = thinned.iter().collect();
+            let mut carry = Carry::start(sequences.len(), &network.architecture);
+            for from in (0..sequences[0].steps.len()).step_by(settings.chunk) {
+                carry.truncate(sequences.iter().take_while(|s| s.steps.len() > from).count(), &network.architecture);
+                let (batch, _) = pack(&sequences, from, settings.chunk, data.tasks.len(), carry);
+                let labelled = !batch.ratings.is_empty() || batch.classes.iter().any(|c| !c.is_empty());
+                let dropout = Dropout { rate: settings.dropout, rng: &mut rng };
+                let (loss, next) = network.learn(&batch, &losses, Some(dropout), &mut gradients);
+                carry = next;
+                if labelled {
+                    optimizer.step(&mut network.parameters, &mut gradients);
+                    done += 1;
+                    sum += f64::from(loss);
+                    progress(done as f32 / total as f32, loss);
+                }
             }
         }
+        let averaged = Network { architecture: network.architecture.clone(), parameters: optimizer.averaged(&network.parameters) };
+        let calibration = held_out_loss(&averaged, calibration, &losses, settings.chunk);
+        epochs.push(Epoch { epoch: epoch + 1, fit: (sum / (done - before).max(1) as f64) as f32, calibration });
+        let better = calibration.is_some_and(|loss| best.as_ref().is_none_or(|b| loss < b.0));
+        if settings.patience == 0 || calibration.is_none() || better {
+            best = Some((calibration.unwrap_or(f32::INFINITY), epoch + 1, averaged));
+        } else if best.as_ref().is_some_and(|b| epoch + 1 >= b.1 + settings.patience) {
+            break;
+        }
     }
-    optimizer.into_average(&mut network.parameters);
-    network
+    let (network, kept) = best.map_or((network, 0), |(_, epoch, network)| (network, epoch));
+    Fitted { network, epochs, kept }
+}
+
+/// The loss per label on data that is not fitted on; `None` where it has no label.
+fn held_out_loss(network: &Network, data: &Dataset, losses: &Losses, chunk: usize) -> Option<f32> {
+    let steps = || data.sequences.iter().flat_map(|s| &s.steps);
+    let ratings = steps().filter(|s| s.satisfaction.is_some()).count();
+    let labels: Vec<usize> = (0..data.tasks.len()).map(|i| steps().filter(|s| s.classes[i].is_some()).count()).collect();
+    if ratings + labels.iter().sum::<usize>() == 0 {
+        return None;
+    }
+    let of = |n: usize| n.max(1) as f32;
+    let losses = Losses { ratings_per_batch: of(ratings), labels_per_batch: labels.into_iter().map(of).collect(), ..losses.clone() };
+    let mut order: Vec<&Sequence> = data.sequences.iter().filter(|s| s.steps.iter().any(Step::is_labelled)).collect();
+    order.sort_by_key(|s| std::cmp::Reverse(s.steps.len()));
+    let mut total = 0.0f64;
+    for group in order.chunks(32) {
+        let mut carry = Carry::start(group.len(), &network.architecture);
+        for from in (0..group[0].steps.len()).step_by(chunk) {
+            carry.truncate(group.iter().take_while(|s| s.steps.len() > from).count(), &network.architecture);
+            let (batch, _) = pack(group, from, chunk, data.tasks.len(), carry);
+            let (loss, next) = network.loss(&batch, &losses);
+            total += f64::from(loss);
+            carry = next;
+        }
+    }
+    Some(total as f32)
 }
 
 fn losses(data: &Dataset, settings: &Settings, steps_per_epoch: f32) -> Losses {

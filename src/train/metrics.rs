@@ -1,4 +1,4 @@
-//! How good predicted probabilities are against true classes: accuracy, macro-F1, log-loss, expected calibration error.
+//! How good predicted probabilities are against true classes: accuracy, macro-F1, log-loss, calibration, ROC, recall, confusion.
 //!
 //! Knows only numbers.
 
@@ -29,21 +29,49 @@ pub fn argmax(values: &[f32]) -> usize {
 }
 
 /// One judged row.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Row {
+    /// The true class; the number of classes where the model does not know it.
     pub label: usize,
+    /// The class that is said; the number of classes for "none of them".
     pub predicted: usize,
-    /// Probability of the label; `None` where the model does not know the label.
-    pub probability: Option<f32>,
+    /// Probabilities of the classes.
+    pub p: Box<[f32]>,
     /// For the calibration error: a probability, and whether what it is of happened.
     pub event: (f32, bool),
 }
 
+impl Row {
+    /// The row of these probabilities, whose likeliest class is said. Its event is that of [`quality`].
+    pub fn new(p: &[f32], label: usize, event: Option<usize>) -> Self {
+        let predicted = argmax(p);
+        let event = match event {
+            Some(event) => (p[event], label == event),
+            None => (p[predicted], label == predicted),
+        };
+        Self { label, predicted, p: p.into(), event }
+    }
+
+    /// Negative natural logarithm of the true class's probability; `None` where the model does not know the class.
+    pub fn loss(&self) -> Option<f64> {
+        self.p.get(self.label).map(|p| -f64::from(*p).max(1e-15).ln())
+    }
+
+    /// Whether the true class is among the `k` likeliest.
+    pub fn is_within(&self, k: usize) -> bool {
+        self.p.get(self.label).is_some_and(|own| {
+            let ahead = |(i, p): (usize, &f32)| *p > *own || (*p == *own && i < self.label);
+            self.p.iter().enumerate().filter(|x| ahead(*x)).count() < k
+        })
+    }
+}
+
 /// Judges rows of one task.
-pub fn judge(rows: &[Row]) -> Quality {
+pub fn judge<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Quality {
+    let rows: Vec<&Row> = rows.into_iter().collect();
     let predicted: Vec<usize> = rows.iter().map(|r| r.predicted).collect();
     let labels: Vec<usize> = rows.iter().map(|r| r.label).collect();
-    let losses: Vec<f64> = rows.iter().filter_map(|r| r.probability).map(|p| -f64::from(p).max(1e-15).ln()).collect();
+    let losses: Vec<f64> = rows.iter().filter_map(|r| r.loss()).collect();
     let events: Vec<(f64, bool)> = rows.iter().map(|r| (f64::from(r.event.0), r.event.1)).collect();
     Quality {
         n: rows.len(),
@@ -57,18 +85,8 @@ pub fn judge(rows: &[Row]) -> Quality {
 /// Judges `probabilities` (one row of the same width per label). The calibration error is that of class `event`, or of the predicted
 /// class being right where `None`.
 pub fn quality(probabilities: &[Vec<f32>], labels: &[usize], event: Option<usize>) -> Quality {
-    let rows: Vec<Row> = probabilities.iter().zip(labels).map(|(p, &label)| row(p, label, event)).collect();
+    let rows: Vec<Row> = probabilities.iter().zip(labels).map(|(p, &label)| Row::new(p, label, event)).collect();
     judge(&rows)
-}
-
-/// The row of full probabilities; see [`quality`].
-pub fn row(p: &[f32], label: usize, event: Option<usize>) -> Row {
-    let predicted = argmax(p);
-    let event = match event {
-        Some(event) => (p[event], label == event),
-        None => (p[predicted], label == predicted),
-    };
-    Row { label, predicted, probability: p.get(label).copied(), event }
 }
 
 /// Mean F1 over the classes that occur among labels or predictions.
@@ -85,19 +103,150 @@ pub fn macro_f1(predicted: &[usize], labels: &[usize]) -> f64 {
     sum / present.len().max(1) as f64
 }
 
-/// Expected calibration error over `bins` bins of equal mass: mean of |share of events − mean probability|, weighted by bin size.
-pub fn expected_calibration_error(events: &[(f64, bool)], bins: usize) -> f64 {
+/// One bin of a reliability curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bin {
+    pub n: usize,
+    /// Mean of what was said.
+    pub probability: f64,
+    /// Share of what happened.
+    pub share: f64,
+}
+
+/// Reliability over `bins` bins of equal mass; empty bins are left out.
+pub fn reliability(events: &[(f64, bool)], bins: usize) -> Vec<Bin> {
     let mut sorted = events.to_vec();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let n = sorted.len();
-    let mut error = 0.0;
-    for bin in 0..bins {
+    let bin = |bin: usize| {
         let part = &sorted[bin * n / bins..(bin + 1) * n / bins];
-        let probability: f64 = part.iter().map(|(p, _)| p).sum();
-        let happened = part.iter().filter(|(_, e)| *e).count() as f64;
-        error += (probability - happened).abs();
+        let of = part.len().max(1) as f64;
+        let probability = part.iter().map(|(p, _)| p).sum::<f64>() / of;
+        let share = part.iter().filter(|(_, e)| *e).count() as f64 / of;
+        Bin { n: part.len(), probability, share }
+    };
+    (0..bins).map(bin).filter(|b| b.n > 0).collect()
+}
+
+/// Expected calibration error over `bins` bins of equal mass: mean of |share of events − mean probability|, weighted by bin size.
+pub fn expected_calibration_error(events: &[(f64, bool)], bins: usize) -> f64 {
+    let error: f64 = reliability(events, bins).iter().map(|b| b.n as f64 * (b.probability - b.share).abs()).sum();
+    error / events.len().max(1) as f64
+}
+
+/// Area under the ROC curve: the chance that an event has a higher score than a non-event, ties counting half (Mann and Whitney).
+/// `None` where there is only one of the two.
+pub fn auroc(events: &[(f64, bool)]) -> Option<f64> {
+    let mut sorted = events.to_vec();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut area, mut below) = (0.0, 0.0);
+    let (mut positives, mut at) = (0.0, 0);
+    while at < sorted.len() {
+        let ties = sorted[at..].iter().take_while(|e| e.0 == sorted[at].0).count();
+        let hits = sorted[at..at + ties].iter().filter(|e| e.1).count() as f64;
+        let misses = ties as f64 - hits;
+        area += hits * (below + 0.5 * misses);
+        positives += hits;
+        below += misses;
+        at += ties;
     }
-    error / n.max(1) as f64
+    (positives > 0.0 && below > 0.0).then(|| area / (positives * below))
+}
+
+/// Mean over the classes that occur (and not alone) of the area under the ROC curve of each against all others.
+pub fn auroc_of_classes<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Option<f64> {
+    let rows: Vec<&Row> = rows.into_iter().collect();
+    let classes = rows.first().map_or(0, |r| r.p.len());
+    let areas: Vec<f64> = (0..classes)
+        .filter_map(|class| auroc(&rows.iter().map(|r| (f64::from(r.p[class]), r.label == class)).collect::<Vec<_>>()))
+        .collect();
+    (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64)
+}
+
+/// Points (share of non-events, share of events) at or above each threshold, from (0, 0) to (1, 1), at most about `most`.
+pub fn roc(events: &[(f64, bool)], most: usize) -> Vec<[f64; 2]> {
+    let mut sorted = events.to_vec();
+    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let positives = sorted.iter().filter(|e| e.1).count() as f64;
+    let negatives = sorted.len() as f64 - positives;
+    let mut curve = vec![[0.0, 0.0]];
+    if positives == 0.0 || negatives == 0.0 {
+        return vec![];
+    }
+    let every = sorted.len().div_ceil(most.max(1));
+    let (mut hits, mut misses, mut drawn) = (0.0, 0.0, 0);
+    for (i, e) in sorted.iter().enumerate() {
+        *(if e.1 { &mut hits } else { &mut misses }) += 1.0;
+        let last = sorted.get(i + 1).is_none_or(|next| next.0 != e.0);
+        if last && (i + 1 >= drawn + every || i + 1 == sorted.len()) {
+            curve.push([misses / negatives, hits / positives]);
+            drawn = i + 1;
+        }
+    }
+    curve
+}
+
+/// Agreement of estimated with given ratings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Agreement {
+    pub n: usize,
+    /// Root of the mean squared error.
+    pub rmse: f64,
+    /// Mean of estimate − rating.
+    pub bias: f64,
+    /// The root of the mean squared error of saying one constant.
+    pub rmse_of_constant: f64,
+}
+
+/// Judges pairs of (estimate, truth) beside always saying `constant`.
+pub fn agreement(pairs: &[(f32, f32)], constant: f32) -> Option<Agreement> {
+    let n = pairs.len() as f64;
+    let mean = |f: &dyn Fn(f64, f64) -> f64| pairs.iter().map(|(e, t)| f(f64::from(*e), f64::from(*t))).sum::<f64>() / n;
+    (!pairs.is_empty()).then(|| Agreement {
+        n: pairs.len(),
+        rmse: mean(&|e, t| (e - t) * (e - t)).sqrt(),
+        bias: mean(&|e, t| e - t),
+        rmse_of_constant: mean(&|_, t| (f64::from(constant) - t).powi(2)).sqrt(),
+    })
+}
+
+/// Rows counted by true and said class. Of many classes the most frequent are shown and the others thrown together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Confusion {
+    pub labels: Vec<String>,
+    /// `[true][said]`
+    pub counts: Vec<Vec<usize>>,
+}
+
+/// Most classes of a confusion matrix, "other" not counted.
+const MOST_CLASSES: usize = 12;
+
+/// `names` are those of the classes.
+pub fn confusion(rows: &[&Row], names: &[String]) -> Confusion {
+    let mut seen = vec![0usize; names.len()];
+    for r in rows {
+        if let Some(n) = seen.get_mut(r.label) {
+            *n += 1;
+        }
+    }
+    let mut shown: Vec<usize> = (0..names.len()).collect();
+    shown.sort_by_key(|&i| (std::cmp::Reverse(seen[i]), i));
+    shown.truncate(MOST_CLASSES);
+    shown.sort_unstable();
+    let place = |class: usize| shown.iter().position(|s| *s == class).unwrap_or(shown.len());
+    let mut counts = vec![vec![0; shown.len() + 1]; shown.len() + 1];
+    for r in rows {
+        counts[place(r.label)][place(r.predicted)] += 1;
+    }
+    let mut labels: Vec<String> = shown.iter().map(|&i| names[i].clone()).collect();
+    let last = labels.len();
+    if counts[last].iter().sum::<usize>() + counts.iter().map(|c| c[last]).sum::<usize>() == 0 {
+        counts.truncate(last);
+        counts.iter_mut().for_each(|c| c.truncate(last));
+    } else {
+        labels.push("other".into());
+    }
+    Confusion { labels, counts }
 }
 
 #[cfg(test)]
@@ -126,5 +275,54 @@ mod tests {
         assert!(expected_calibration_error(&right, 10) < 1e-9);
         let wrong: Vec<(f64, bool)> = right.iter().map(|(p, e)| (p + 0.2, *e)).collect();
         assert!((expected_calibration_error(&wrong, 10) - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn areas_equal_those_of_scikit_learn() {
+        let events = |p: &[f64], y: &[u8]| p.iter().zip(y).map(|(p, y)| (*p, *y == 1)).collect::<Vec<_>>();
+        // roc_auc_score([0, 0, 1, 1], [.1, .4, .35, .8]) = .75, the example of its documentation.
+        assert_eq!(auroc(&events(&[0.1, 0.4, 0.35, 0.8], &[0, 0, 1, 1])), Some(0.75));
+        // With ties: pairs (.5, .5) half, (.9, .5), (.5, .2), (.9, .2) whole: 3.5 of 4.
+        assert_eq!(auroc(&events(&[0.5, 0.5, 0.2, 0.9], &[1, 0, 0, 1])), Some(0.875));
+        assert_eq!(auroc(&events(&[0.5, 0.5], &[1, 1])), None);
+        // Three classes: .75, 1 and 1 of each against the rest.
+        let p = [[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [0.3, 0.45, 0.25], [0.35, 0.25, 0.4]];
+        let rows: Vec<Row> = p.iter().zip([0, 1, 2, 0, 2]).map(|(p, l)| Row::new(p, l, None)).collect();
+        let expected = (5.0 / 6.0 + 1.0 + 1.0) / 3.0;
+        assert!((auroc_of_classes(&rows).expect("classes") - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_curve_has_the_area_of_its_ranks() {
+        let events: Vec<(f64, bool)> = (0..500).map(|i| (f64::from((i * 37) % 101), (i * 7) % 10 < i / 60)).collect();
+        let curve = roc(&events, 10_000);
+        let area: f64 = curve.windows(2).map(|w| (w[1][0] - w[0][0]) * (w[1][1] + w[0][1]) / 2.0).sum();
+        assert!((area - auroc(&events).expect("both")).abs() < 1e-9);
+        assert_eq!((curve[0], curve[curve.len() - 1]), ([0.0, 0.0], [1.0, 1.0]));
+        assert!(roc(&events, 10).len() <= 12);
+    }
+
+    #[test]
+    fn recall_counts_those_ahead() {
+        let row = Row::new(&[0.1, 0.4, 0.3, 0.2], 3, None);
+        assert_eq!([1, 2, 3, 4].map(|k| row.is_within(k)), [false, false, true, true]);
+        // A class that the model does not know is never among them.
+        assert!(!Row { label: 4, ..row }.is_within(4));
+    }
+
+    #[test]
+    fn agreement_and_confusion_equal_worked_examples() {
+        let a = agreement(&[(2.0, 1.0), (4.0, 5.0), (3.0, 2.0)], 3.0).expect("pairs");
+        assert!((a.rmse - 1.0).abs() < 1e-12 && (a.bias - 1.0 / 3.0).abs() < 1e-12 && (a.rmse_of_constant - 3f64.sqrt()).abs() < 1e-12);
+        assert_eq!(agreement(&[], 3.0), None);
+        let rows = [([0.9f32, 0.1], 0), ([0.8, 0.2], 1), ([0.1, 0.9], 1)].map(|(p, l)| Row::new(&p, l, None));
+        let rows: Vec<&Row> = rows.iter().collect();
+        let c = confusion(&rows, &["a".into(), "b".into()]);
+        assert_eq!((c.labels.len(), c.counts), (2, vec![vec![1, 0], vec![1, 1]]));
+        let names: Vec<String> = (0..20).map(|i| i.to_string()).collect();
+        let p = vec![0.05; 20];
+        let rows: Vec<Row> = (0..20).map(|l| Row::new(&p, l, None)).collect();
+        let c = confusion(&rows.iter().collect::<Vec<_>>(), &names);
+        assert_eq!((c.labels.len(), c.counts[12][0], c.labels[12].as_str()), (13, 8, "other"));
     }
 }

@@ -23,13 +23,24 @@ mod optimizer;
 #[cfg(feature = "train")]
 mod prepare;
 #[cfg(feature = "train")]
+mod reference;
+#[cfg(feature = "train")]
 mod write;
 
+pub mod bootstrap;
 pub mod evaluate;
 pub mod holdout;
+pub mod judge;
 pub mod metrics;
 pub mod record;
+pub mod slices;
 pub mod tfidf;
+
+/// Names of the classes of satisfaction, as scores have them.
+pub const SATISFACTION_CLASSES: [&str; 3] = ["dissatisfied", "neutral", "satisfied"];
+
+/// Name of the tf-idf baseline in reports.
+pub const TFIDF: &str = "tfidf";
 
 /// The class of a mean rating: 0 below 3, 1 exactly 3, 2 above 3.
 pub fn satisfaction_class(mean: f32) -> usize {

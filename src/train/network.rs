@@ -349,6 +349,16 @@ impl Network {
         }
     }
 
+    /// Loss of a chunk without dropout or gradients, and the carried state.
+    pub fn loss(&self, batch: &Batch<'_>, losses: &Losses) -> (f32, Carry) {
+        let device = Device::flex();
+        let a = &self.architecture;
+        let pooled = matrix(self.pass(batch, &device).pooled, batch.texts.len(), &device);
+        let graph = dense(a, batch, pooled, &self.weights(&device, false), None, &device);
+        let carry = carry_on(a, batch, &to_vec(graph.hidden.clone()), &to_vec(graph.vectors.clone()));
+        (total_loss(batch, losses, graph, &device).map_or(0.0, |loss| to_vec(loss)[0]), carry)
+    }
+
     /// Loss of a chunk, the carried state, and gradients added to `gradients` (one buffer per parameter, in order).
     /// A chunk without labels has loss 0 and leaves the gradients alone.
     pub fn learn(&self, batch: &Batch<'_>, losses: &Losses, dropout: Option<Dropout<'_>>, gradients: &mut [Vec<f32>]) -> (f32, Carry) {
@@ -453,7 +463,8 @@ mod tests {
         let texts = texts();
         let batch = batch(&texts);
         let mut gradients: Vec<Vec<f32>> = network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
-        network.learn(&batch, &losses(), None, &mut gradients);
+        let (learned, _) = network.learn(&batch, &losses(), None, &mut gradients);
+        assert!((learned - network.loss(&batch, &losses()).0).abs() < 1e-5);
         for (p, gradients) in gradients.iter().enumerate() {
             let mut seen = false;
             for (i, &analytic) in gradients.iter().enumerate() {

@@ -92,9 +92,9 @@ impl Optimizer {
     }
 
     /// The moving average of the weights: what is kept after training.
-    pub fn into_average(self, parameters: &mut [Parameter]) {
-        for (p, m) in parameters.iter_mut().zip(self.moments) {
-            p.values = m.average;
-        }
+    pub fn averaged(&self, parameters: &[Parameter]) -> Vec<Parameter> {
+        let average =
+            |(p, m): (&Parameter, &Moments)| Parameter { name: p.name.clone(), dims: p.dims, values: m.average.clone(), decay: p.decay };
+        parameters.iter().zip(&self.moments).map(average).collect()
     }
 }

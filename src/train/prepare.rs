@@ -1,11 +1,12 @@
 //! From recorded customers to numbers: vocabulary, feature scaling, sequences.
 //!
-//! Knows no network. The features are those of the core, computed by replaying every customer through its own state.
+//! Knows no network; what is fitted sees only the part that may be fitted on. The features are those of the core, computed by replaying every customer through its own state.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::dataset::{ClassTask, Dataset, Sequence, Step};
-use super::record::{Customer, Recording};
+use super::holdout::View;
+use super::record::Recording;
 use crate::customer::{CustomerState, Item, words};
 use crate::engine::EngineConfig;
 use crate::features::{self, NUMERIC, Overlap};
@@ -24,10 +25,24 @@ pub struct Settings {
     pub min_class: usize,
 }
 
-/// The words of the texts, most frequent first, ties in byte order.
-pub fn tokenizer(recording: &Recording, settings: &Settings) -> TokenizerFile {
-    let mut frequent: Vec<(&str, u32)> =
-        recording.words.iter().filter(|(_, n)| **n >= settings.min_count).map(|(w, n)| (&**w, *n)).collect();
+/// How often each hash occurs.
+fn counts(hashes: impl Iterator<Item = u32>) -> HashMap<u32, u32> {
+    let mut counts = HashMap::new();
+    for hash in hashes {
+        *counts.entry(hash).or_default() += 1;
+    }
+    counts
+}
+
+/// The words of the texts that may be fitted on, most frequent first, ties in byte order. `recording` knows what the hashes stand for.
+pub fn tokenizer(fit: &[View<'_>], recording: &Recording, settings: &Settings) -> TokenizerFile {
+    let counts = counts(fit.iter().flat_map(View::own).flat_map(|(item, _)| item.tokens.iter().copied()));
+    let mut frequent: Vec<(&str, u32)> = recording
+        .words
+        .keys()
+        .filter_map(|word| Some((&**word, *counts.get(&words::hash(word))?)))
+        .filter(|(_, n)| *n >= settings.min_count)
+        .collect();
     frequent.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     frequent.truncate(settings.max_words);
     let words = frequent.into_iter().map(|(w, _)| w.to_owned()).collect();
@@ -50,16 +65,17 @@ pub fn numeric(items: &[Item]) -> Vec<[f32; NUMERIC.len()]> {
 }
 
 /// One-hot columns: the values with at least a thousandth of the interactions, none where there is one value only.
-fn one_hot(counts: &BTreeMap<Box<str>, usize>, interactions: usize) -> Vec<String> {
-    let columns: Vec<String> = counts.iter().filter(|(_, n)| **n * 1000 >= interactions).map(|(k, _)| k.to_string()).collect();
+fn one_hot(names: &BTreeMap<Box<str>, usize>, counts: &HashMap<u32, u32>, interactions: usize) -> Vec<String> {
+    let often = |name: &str| counts.get(&words::hash(name)).is_some_and(|n| *n as usize * 1000 >= interactions);
+    let columns: Vec<String> = names.keys().filter(|name| often(name)).map(|name| name.to_string()).collect();
     if columns.len() < 2 { Vec::new() } else { columns }
 }
 
-/// Scaling fitted on the steps of all customers.
-pub fn layout(recording: &Recording) -> Layout {
+/// Scaling and one-hot columns of the steps that may be fitted on. `recording` knows what the hashes stand for.
+pub fn layout(fit: &[View<'_>], recording: &Recording) -> Layout {
     let (mut sum, mut squares, mut n) = ([0.0f64; NUMERIC.len()], [0.0f64; NUMERIC.len()], 0.0f64);
-    for customer in &recording.customers {
-        for row in numeric(&customer.items) {
+    for view in fit {
+        for row in numeric(view.items) {
             for (i, x) in row.into_iter().enumerate() {
                 sum[i] += f64::from(x);
                 squares[i] += f64::from(x) * f64::from(x);
@@ -67,6 +83,7 @@ pub fn layout(recording: &Recording) -> Layout {
             n += 1.0;
         }
     }
+    let interactions = n as usize;
     let n = n.max(1.0);
     let mean: Vec<f32> = sum.iter().map(|s| (s / n) as f32).collect();
     let deviation = (0..NUMERIC.len())
@@ -76,14 +93,16 @@ pub fn layout(recording: &Recording) -> Layout {
             if variance > 1e-6 { variance.sqrt() as f32 } else { 0.0 }
         })
         .collect();
-    let interactions = recording.counts.interactions;
-    Layout::new(mean, deviation, one_hot(&recording.kinds, interactions), one_hot(&recording.channels, interactions))
+    let items = || fit.iter().flat_map(View::own).map(|(item, _)| item);
+    let kinds = one_hot(&recording.kinds, &counts(items().map(|i| i.kind)), interactions);
+    let channels = one_hot(&recording.channels, &counts(items().map(|i| i.channel)), interactions);
+    Layout::new(mean, deviation, kinds, channels)
 }
 
 /// Class tasks with at least two classes of enough labels. Second: what was left out, in words.
-pub fn tasks(recording: &Recording, settings: &Settings, auxiliary: &[String]) -> (Vec<ClassTask>, Vec<String>) {
+pub fn tasks(fit: &[View<'_>], settings: &Settings, auxiliary: &[String]) -> (Vec<ClassTask>, Vec<String>) {
     let mut counts: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
-    for labels in recording.customers.iter().flat_map(|c| &c.labels) {
+    for (_, labels) in fit.iter().flat_map(View::own) {
         for (task, class) in &labels.classes {
             *counts.entry(task).or_default().entry(class).or_default() += 1;
         }
@@ -105,36 +124,32 @@ pub fn tasks(recording: &Recording, settings: &Settings, auxiliary: &[String]) -
     (tasks, left_out)
 }
 
-/// Turns customers into sequences.
-pub fn dataset<'a>(
-    customers: impl IntoIterator<Item = &'a Customer>,
-    file: &TokenizerFile,
-    layout: &Layout,
-    tasks: &[ClassTask],
-) -> Dataset {
+/// Turns customers into sequences, with the labels of the views' part.
+pub fn dataset(views: &[View<'_>], file: &TokenizerFile, layout: &Layout, tasks: &[ClassTask]) -> Dataset {
     let tokenizer = Tokenizer::new(file);
     let numbers: Vec<HashMap<&str, u32>> =
         tasks.iter().map(|t| t.labels.iter().enumerate().map(|(i, l)| (&**l, i as u32)).collect()).collect();
     let mut input = TextInput::default();
-    let sequences = customers
-        .into_iter()
-        .map(|customer| {
-            let rows = numeric(&customer.items);
-            let steps = customer.items.iter().zip(&rows).zip(&customer.labels).map(|((item, row), labels)| {
+    let sequences = views
+        .iter()
+        .map(|view| {
+            let rows = numeric(view.items);
+            let steps = view.items.iter().zip(&rows).enumerate().map(|(i, (item, row))| {
                 tokenizer.encode_into(&item.tokens, &mut input);
                 let mut features = vec![0.0; layout.width()];
                 layout.scale(row, item, &mut features);
-                let class = |(task, numbers): (&ClassTask, &HashMap<&str, u32>)| numbers.get(&**labels.classes.get(&task.name)?).copied();
+                let labels = view.labels(i);
+                let class = |(task, numbers): (&ClassTask, &HashMap<&str, u32>)| numbers.get(&**labels?.classes.get(&task.name)?).copied();
                 Step {
                     tokens: input.tokens.clone(),
                     bag: input.bag.clone(),
                     features,
                     actor: item.actor,
-                    satisfaction: labels.satisfaction,
+                    satisfaction: labels.and_then(|l| l.satisfaction),
                     classes: tasks.iter().zip(&numbers).map(class).collect(),
                 }
             });
-            Sequence { customer: customer.id.clone(), steps: steps.collect() }
+            Sequence { customer: view.id.into(), steps: steps.collect() }
         })
         .collect();
     Dataset {

@@ -42,9 +42,10 @@ pub struct Recording {
     pub customers: Vec<Customer>,
     /// How often each word occurs.
     pub words: HashMap<Box<str>, u32>,
-    /// How often each kind and channel occurs.
+    /// How often each kind, channel and language occurs.
     pub kinds: BTreeMap<Box<str>, usize>,
     pub channels: BTreeMap<Box<str>, usize>,
+    pub languages: BTreeMap<Box<str>, usize>,
     /// Event times of the earliest and the latest interaction.
     pub from: Option<Timestamp>,
     pub to: Option<Timestamp>,
@@ -162,6 +163,9 @@ pub fn record(interactions: &[PathBuf], labels: &[PathBuf]) -> anyhow::Result<Re
         *recording.kinds.entry(interaction.kind.clone()).or_default() += 1;
         if let Some(channel) = &interaction.channel {
             *recording.channels.entry(channel.clone()).or_default() += 1;
+        }
+        if let Some(language) = &interaction.language {
+            *recording.languages.entry(language.clone()).or_default() += 1;
         }
         let at = interaction.occurred_at;
         recording.from = Some(recording.from.map_or(at, |t| t.min(at)));

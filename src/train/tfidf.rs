@@ -127,8 +127,12 @@ impl Tfidf {
         for (gram, _) in documents.iter().flatten() {
             *seen.entry(*gram).or_default() += 1;
         }
-        let grams: HashMap<u32, (u32, u32)> =
-            seen.into_iter().filter(|(_, n)| *n >= 2).enumerate().map(|(i, (gram, n))| (gram, (n, i as u32))).collect();
+        let mut seen: Vec<(u32, u32)> = seen.into_iter().filter(|(_, n)| *n >= 2).collect();
+        // scikit-learn's `max_features`: of a task with many classes, the most frequent.
+        seen.sort_by_key(|(gram, n)| (std::cmp::Reverse(*n), *gram));
+        seen.truncate(MOST_WEIGHTS / classes.max(1));
+        seen.sort_unstable();
+        let grams: HashMap<u32, (u32, u32)> = seen.into_iter().enumerate().map(|(i, (gram, n))| (gram, (n, i as u32))).collect();
         Self { documents: documents.len() as u32, bias: vec![0.0; classes], weights: vec![0.0; grams.len() * classes], grams }
     }
 
@@ -184,7 +188,24 @@ impl Tfidf {
     }
 }
 
+/// Where a bundle keeps the baseline of a task. Of a name only letters, digits, `-` and `_` go into the file's, the rest as hexadecimal digits.
+pub fn file(task: &str) -> String {
+    if task == crate::interaction::SATISFACTION {
+        return "baselines/tfidf.bin".into();
+    }
+    let mut name = String::new();
+    for byte in task.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
+            other => name.push_str(&format!("%{other:02x}")),
+        }
+    }
+    format!("baselines/tfidf.{name}.bin")
+}
+
 const MAGIC: &[u8] = b"rapport tfidf 1\n";
+/// Most weights of a model; the minimiser holds some twenty vectors of as many.
+const MOST_WEIGHTS: usize = 1_500_000;
 
 fn softmax(z: &mut [f32]) {
     let max = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);

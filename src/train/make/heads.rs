@@ -1,0 +1,114 @@
+//! Calibration of every head on the part that is set aside for it, and the rows of the part that judges.
+//!
+//! Knows the network's logits and whose they are.
+
+use super::prepared::{CLASSES, Prepared};
+use crate::train::calibrate::{self, Scaling};
+use crate::train::config::Config;
+use crate::train::dataset::Dataset;
+use crate::train::fit;
+use crate::train::holdout::View;
+use crate::train::judge::Judged;
+use crate::train::metrics::Row;
+use crate::train::network::Network;
+use crate::train::satisfaction_class;
+use crate::train::slices::Who;
+
+/// Logits of labelled steps: place (sequence, step), logits, class.
+type Labelled = Vec<((usize, usize), Vec<f32>, usize)>;
+
+/// What the network says of the labelled steps of a data set, in order of customer and step.
+pub struct Said {
+    satisfaction: Labelled,
+    /// Given ratings, beside `satisfaction`.
+    ratings: Vec<f32>,
+    /// By class task.
+    classes: Vec<Labelled>,
+}
+
+impl Said {
+    pub fn of(network: &Network, data: &Dataset) -> Self {
+        let (mut satisfaction, mut classes): (Labelled, Vec<Labelled>) = (Vec::new(), vec![Vec::new(); data.tasks.len()]);
+        fit::run(network, &data.sequences, |sequence, at, output, row| {
+            let step = &data.sequences[sequence].steps[at];
+            if let Some(mean) = step.satisfaction {
+                let logits = output.satisfaction[row * CLASSES..][..CLASSES].to_vec();
+                satisfaction.push(((sequence, at), logits, satisfaction_class(mean)));
+            }
+            for (i, label) in step.classes.iter().enumerate() {
+                let k = data.tasks[i].labels.len();
+                if let Some(label) = label {
+                    classes[i].push(((sequence, at), output.classes[i][row * k..][..k].to_vec(), *label as usize));
+                }
+            }
+        });
+        satisfaction.sort_by_key(|l| l.0);
+        classes.iter_mut().for_each(|c| c.sort_by_key(|l| l.0));
+        let ratings = satisfaction.iter().filter_map(|((s, at), _, _)| data.sequences[*s].steps[*at].satisfaction).collect();
+        Self { satisfaction, ratings, classes }
+    }
+}
+
+/// Calibration of every head.
+pub struct Heads {
+    pub satisfaction: Scaling,
+    /// Scaling, and the probability below which none of the labels is meant.
+    pub classes: Vec<(Scaling, Option<f32>)>,
+}
+
+impl Heads {
+    /// Fits on what was said of the calibration part.
+    pub fn fit(said: &Said, prepared: &Prepared, config: &Config) -> Self {
+        let scaling = |labelled: &Labelled, width: usize, with_bias: bool| {
+            let logits: Vec<Vec<f32>> = labelled.iter().map(|l| l.1.clone()).collect();
+            let labels: Vec<usize> = labelled.iter().map(|l| l.2).collect();
+            if logits.is_empty() { Scaling::identity(width) } else { calibrate::fit(&logits, &labels, with_bias) }
+        };
+        let classes = said.classes.iter().zip(&prepared.tasks).map(|(labelled, task)| {
+            let scaling = scaling(labelled, task.labels.len(), false);
+            let largest = labelled.iter().map(|l| scaling.apply(&l.1).into_iter().fold(0.0, f32::max)).collect();
+            let below = unknown_below(largest, config.unknown_quantile);
+            (scaling, below)
+        });
+        Self { satisfaction: scaling(&said.satisfaction, CLASSES, true), classes: classes.collect() }
+    }
+
+    /// Rows of satisfaction, with the ratings.
+    pub fn satisfaction_rows(&self, said: &Said, prepared: &Prepared, views: &[View<'_>]) -> Vec<Judged> {
+        let row = |((place, logits, class), rating): (&((usize, usize), Vec<f32>, usize), &f32)| {
+            let p = self.satisfaction.apply(logits);
+            let value = value(&p, prepared);
+            Judged { row: Row::new(&p, *class, Some(0)), rating: Some((value, *rating)), who: who(views, *place) }
+        };
+        said.satisfaction.iter().zip(&said.ratings).map(row).collect()
+    }
+
+    /// Rows of class task number `task`.
+    pub fn class_rows(&self, said: &Said, task: usize, views: &[View<'_>]) -> Vec<Judged> {
+        let row = |(place, logits, class): &((usize, usize), Vec<f32>, usize)| {
+            let p = self.classes[task].0.apply(logits);
+            Judged { row: Row::new(&p, *class, None), rating: None, who: who(views, *place) }
+        };
+        said.classes[task].iter().map(row).collect()
+    }
+}
+
+/// The expected rating of calibrated probabilities, as the engine computes it.
+pub fn value(p: &[f32], prepared: &Prepared) -> f32 {
+    p.iter().zip(prepared.class_values).map(|(p, v)| p * v).sum::<f32>().clamp(1.0, 5.0)
+}
+
+fn who(views: &[View<'_>], (sequence, step): (usize, usize)) -> Who {
+    let view = &views[sequence];
+    let item = &view.items[step];
+    Who { customer: view.number as u32, language: item.language, kind: item.kind, segment: 0, place: step as u32 }
+}
+
+/// Quantile of the largest probabilities on known classes; `None` where there are too few to tell.
+fn unknown_below(mut largest: Vec<f32>, quantile: f64) -> Option<f32> {
+    if quantile <= 0.0 || largest.len() < 200 {
+        return None;
+    }
+    largest.sort_by(f32::total_cmp);
+    largest.get((largest.len() as f64 * quantile) as usize).copied()
+}

@@ -1,0 +1,152 @@
+//! `rapport train` from end to end: record, divide, prepare, fit, calibrate, judge on what was set aside, write the bundle.
+//!
+//! Nothing here depends on wall clock, host, path or number of threads. What is set aside is never fitted on, not even at the end.
+
+mod baseline;
+mod golden;
+mod heads;
+mod notes;
+mod prepared;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+pub use heads::{Heads, value};
+pub use notes::Notes;
+pub use prepared::{CLASSES, Prepared};
+
+use baseline::{Fitted, Parts};
+use heads::Said;
+use prepared::json_file;
+
+use super::config::Config;
+use super::holdout::{Division, Holdout, Part};
+use super::judge::{Task, TaskReport, report};
+use super::record::{Counts, Recording, record};
+use super::slices::Names;
+use super::{SATISFACTION_CLASSES, TFIDF, fit, reference, satisfaction_class, write};
+use crate::cli::usage;
+use crate::interaction::{SATISFACTION, Timestamp};
+use crate::model::Reference;
+
+/// What to train from and where to put it.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub interactions: Vec<PathBuf>,
+    pub labels: Vec<PathBuf>,
+    pub out: PathBuf,
+    pub seed: u64,
+    pub config: Config,
+}
+
+/// What a run tells its caller while it works.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    Note(&'a str),
+    /// Share of the present fit, and its loss.
+    Fit(&'a str, f32, f32),
+}
+
+/// What was made.
+#[derive(Debug)]
+pub struct Made {
+    pub version: String,
+    pub counts: Counts,
+    /// Quality on the part that judges, by task.
+    pub tasks: BTreeMap<String, TaskReport>,
+}
+
+/// Event times of the first and the last interaction.
+pub struct Span {
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// Trains a bundle.
+///
+/// # Errors
+/// Usage errors for files and settings; see [`write::write`].
+pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result<Made> {
+    job.config.check().map_err(usage)?;
+    write::check_place(&job.out)?;
+    let recording = record(&job.interactions, &job.labels)?;
+    let (Some(from), Some(to)) = (recording.from, recording.to) else {
+        let what = format!("there is no valid interaction in the input ({} records rejected)", recording.counts.rejected);
+        return Err(usage(what));
+    };
+    let mut notes = Notes::new(&mut progress);
+    notes.counts(&recording.counts);
+    let holdout = Holdout::choose(&recording, job.config.holdout, job.config.horizon_days);
+    let division = Division::new(&recording, &holdout);
+    let parts = Parts { fit: division.views(Part::Fit), calibrate: division.views(Part::Calibrate), judge: division.views(Part::Judge) };
+    if parts.fit.is_empty() {
+        let n = recording.customers.len();
+        return Err(usage(format!(
+            "nothing is left to fit on: all of the {n} customers fall to the part that is set aside for judging; more customers are needed"
+        )));
+    }
+    let prepared = Prepared::new(&parts.fit, &recording, &job.config, &mut notes);
+    let [fitted, calibration, judged] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| prepared.dataset(views));
+    let architecture = prepared.architecture(&job.config);
+    let fit::Fitted { network, epochs, kept } =
+        fit::fit(&fitted, &calibration, architecture, &job.config.fit(), job.seed, |done, loss| notes.fit("fitting", done, loss));
+    if kept < epochs.len() {
+        notes.say(format!("stopped after epoch {}: the loss on the calibration part was lowest after epoch {kept}", epochs.len()));
+    }
+    let heads = Heads::fit(&Said::of(&network, &calibration), &prepared, &job.config);
+
+    let mut files = prepared.files(&network)?;
+    let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts };
+    let tasks = judge.tasks(&Said::of(&network, &judged), &mut files, &mut notes);
+    let reference = reference::reference(&network, &prepared, &heads, &fitted);
+    files.insert(Reference::FILE.into(), json_file(&reference)?);
+    let manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &Span { from, to });
+    let version = write::write(&job.out, manifest, &files, to)?;
+    Ok(Made { version, counts: recording.counts, tasks })
+}
+
+/// Judges every task beside its baseline, which it fits.
+struct Judge<'a> {
+    job: &'a Job,
+    recording: &'a Recording,
+    prepared: &'a Prepared,
+    heads: &'a Heads,
+    parts: &'a Parts<'a>,
+}
+
+impl Judge<'_> {
+    fn tasks(&self, said: &Said, files: &mut BTreeMap<String, Vec<u8>>, notes: &mut Notes<'_>) -> BTreeMap<String, TaskReport> {
+        let names = Names::of(self.recording);
+        let mut reports = BTreeMap::new();
+        let mut add = |name: &str, labels: Vec<String>, event, rows: Vec<_>, fitted: Option<Fitted>, unknown: Option<usize>| {
+            let baselines: Vec<_> = fitted.iter().map(|f| (TFIDF, f.rows.clone())).collect();
+            if let Some(f) = &fitted {
+                files.insert(super::tfidf::file(name), f.tfidf.encode());
+            }
+            let task = Task { labels, event, mean: self.prepared.mean, names: &names, seed: self.job.seed };
+            match report(&task, &rows, &baselines) {
+                Some(mut report) => {
+                    report.unknown_labels = unknown;
+                    reports.insert(name.to_owned(), report);
+                }
+                None => notes.say(format!("{name} has no label in the part that judges: nobody knows how good it is")),
+            }
+        };
+        if self.prepared.satisfaction {
+            let rows = self.heads.satisfaction_rows(said, self.prepared, &self.parts.judge);
+            let fitted = baseline::fit(self.parts, CLASSES, Some(0), |l| l.satisfaction.map(satisfaction_class));
+            add(SATISFACTION, SATISFACTION_CLASSES.map(String::from).to_vec(), Some(0), rows, fitted, None);
+        }
+        for (i, task) in self.prepared.tasks.iter().enumerate().filter(|(_, t)| !t.auxiliary) {
+            let numbers: HashMap<&str, usize> = task.labels.iter().enumerate().map(|(i, l)| (&**l, i)).collect();
+            let rows = self.heads.class_rows(said, i, &self.parts.judge);
+            let labelled = self.parts.judge.iter().flat_map(|v| v.own()).filter(|(_, l)| l.classes.contains_key(&task.name)).count();
+            let fitted = baseline::fit(self.parts, task.labels.len(), None, |l| numbers.get(&**l.classes.get(&task.name)?).copied());
+            let unknown = labelled - rows.len();
+            add(&task.name, task.labels.iter().map(|l| l.to_string()).collect(), None, rows, fitted, Some(unknown));
+        }
+        reports
+    }
+}

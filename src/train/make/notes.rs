@@ -1,0 +1,54 @@
+//! What a run says while it works, and what of it the report repeats.
+
+use super::Progress;
+use crate::train::record::Counts;
+
+/// Passes notes on to the caller and remembers what was left out.
+pub struct Notes<'a> {
+    progress: &'a mut dyn FnMut(Progress<'_>),
+    left_out: Vec<String>,
+}
+
+impl<'a> Notes<'a> {
+    pub fn new(progress: &'a mut dyn FnMut(Progress<'_>)) -> Self {
+        Self { progress, left_out: Vec::new() }
+    }
+
+    /// Says something that only matters now.
+    pub fn say(&mut self, text: impl AsRef<str>) {
+        (self.progress)(Progress::Note(text.as_ref()));
+    }
+
+    /// Says what was left out and why; the report says it again.
+    pub fn left_out(&mut self, what: String) {
+        self.say(format!("left out: {what}"));
+        self.left_out.push(what);
+    }
+
+    /// How far the present fit is (0–1), and its loss.
+    pub fn fit(&mut self, what: &str, done: f32, loss: f32) {
+        (self.progress)(Progress::Fit(what, done, loss));
+    }
+
+    /// What became of the lines read.
+    pub fn counts(&mut self, counts: &Counts) {
+        self.say(format!(
+            "{} interactions, {} labels; {} rejected, {} duplicates",
+            counts.interactions, counts.labels, counts.rejected, counts.duplicates
+        ));
+        if counts.late * 100 > counts.interactions + counts.rejected {
+            self.say(format!("{} interactions were late: the input is not in time order, sort it by occurred_at", counts.late));
+        }
+        if counts.labels_without_interaction > 0 {
+            self.left_out(format!("{} labels, which name no accepted interaction", counts.labels_without_interaction));
+        }
+        if counts.labels_already_read > 0 {
+            self.left_out(format!("{} ratings, which rate an interaction after they were read", counts.labels_already_read));
+        }
+    }
+
+    /// All that was left out.
+    pub fn into_left_out(self) -> Vec<String> {
+        self.left_out
+    }
+}

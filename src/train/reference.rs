@@ -1,0 +1,103 @@
+//! The distributions of a network's inputs and outputs over the part that it was fitted on, and how those of the judged part differ.
+//!
+//! Knows the network, its calibration and sequences; the bins are those of [`crate::model::drift`].
+
+use std::sync::Arc;
+
+use super::dataset::{Dataset, Sequence};
+use super::fit;
+use super::make::{CLASSES, Heads, Prepared, value};
+use super::metrics::argmax;
+use super::network::Network;
+use crate::model::drift::{Column, Histogram};
+use crate::model::{Reference, Watch};
+
+/// About so many steps are enough for ten bins.
+const STEPS: usize = 50_000;
+
+/// Every n-th sequence, so that about [`STEPS`] steps remain.
+fn sample(data: &Dataset) -> Vec<Sequence> {
+    let steps: usize = data.sequences.iter().map(|s| s.steps.len()).sum();
+    data.sequences.iter().step_by(steps.div_ceil(STEPS).max(1)).cloned().collect()
+}
+
+/// What the network says of one step.
+struct Said<'a> {
+    sequence: usize,
+    step: usize,
+    /// Calibrated probabilities of satisfaction, and the expected rating.
+    satisfaction: Option<(Vec<f32>, f32)>,
+    /// The likeliest label of each class task that is an output.
+    labels: Vec<(&'a str, &'a str)>,
+}
+
+fn run(network: &Network, prepared: &Prepared, heads: &Heads, sequences: &[Sequence], mut each: impl FnMut(Said<'_>)) {
+    fit::run(network, sequences, |sequence, step, output, row| {
+        let satisfaction = prepared.satisfaction.then(|| {
+            let p = heads.satisfaction.apply(&output.satisfaction[row * CLASSES..][..CLASSES]);
+            let value = value(&p, prepared);
+            (p, value)
+        });
+        let tasks = prepared.tasks.iter().zip(&output.classes).filter(|(task, _)| !task.auxiliary);
+        let labels = tasks.map(|(task, logits)| {
+            let k = task.labels.len();
+            (&*task.name, &*task.labels[argmax(&logits[row * k..][..k])])
+        });
+        let labels = labels.collect();
+        each(Said { sequence, step, satisfaction, labels });
+    });
+}
+
+/// Histograms over the part that was fitted on.
+pub fn reference(network: &Network, prepared: &Prepared, heads: &Heads, fitted: &Dataset) -> Reference {
+    let sequences = sample(fitted);
+    let steps = || sequences.iter().flat_map(|s| &s.steps);
+    let inputs = prepared.layout.columns().enumerate();
+    let inputs = inputs.map(|(i, name)| Column { name, histogram: Histogram::of_numbers(steps().map(|s| s.features[i]).collect()) });
+    let (mut dissatisfied, mut values) = (Vec::new(), Vec::new());
+    let mut tasks: std::collections::BTreeMap<String, Vec<String>> = Default::default();
+    run(network, prepared, heads, &sequences, |said| {
+        if let Some((p, value)) = said.satisfaction {
+            dissatisfied.push(p[0]);
+            values.push(value);
+        }
+        for (task, label) in said.labels {
+            tasks.entry(task.to_owned()).or_default().push(label.to_owned());
+        }
+    });
+    let mut outputs = Vec::new();
+    if prepared.satisfaction {
+        outputs.push(Column { name: "satisfaction.dissatisfied".into(), histogram: Histogram::of_numbers(dissatisfied) });
+        outputs.push(Column { name: "satisfaction.value".into(), histogram: Histogram::of_numbers(values) });
+    }
+    for (name, labels) in tasks {
+        outputs.push(Column { name, histogram: Histogram::of_labels(labels.iter().map(String::as_str)) });
+    }
+    Reference { inputs: inputs.collect(), outputs }
+}
+
+/// Counts the steps of the judged part in the bins of the reference. `is_judged` says of (sequence, step) whether it belongs to it.
+pub fn watch(
+    network: &Network,
+    prepared: &Prepared,
+    heads: &Heads,
+    reference: &Reference,
+    judged: &Dataset,
+    is_judged: impl Fn(usize, usize) -> bool,
+) -> Watch {
+    let mut watch = Watch::new(Arc::new(reference.clone()));
+    run(network, prepared, heads, &judged.sequences, |said| {
+        if !is_judged(said.sequence, said.step) {
+            return;
+        }
+        watch.input(&judged.sequences[said.sequence].steps[said.step].features);
+        if let Some((p, value)) = said.satisfaction {
+            watch.number("satisfaction.dissatisfied", p[0]);
+            watch.number("satisfaction.value", value);
+        }
+        for (task, label) in said.labels {
+            watch.label(task, label);
+        }
+    });
+    watch
+}
