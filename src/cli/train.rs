@@ -26,6 +26,12 @@ pub struct Args {
     /// How far ahead labels of the future look, in days; the configuration's otherwise (default 90).
     #[arg(long, value_name = "N")]
     horizon_days: Option<u32>,
+    /// Train only if interactions newer than this bundle's training range have drifted from those that it was fitted on.
+    #[arg(long, value_name = "DIR")]
+    if_drift: Option<PathBuf>,
+    /// Population stability index above which an input or output has drifted.
+    #[arg(long, value_name = "X", default_value_t = 0.2, requires = "if_drift")]
+    drift_limit: f64,
     /// Passes over the data; the configuration's otherwise (default 3).
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -40,12 +46,23 @@ pub fn run(_: Args) -> anyhow::Result<()> {
 pub fn run(args: Args) -> anyhow::Result<()> {
     use super::{progress_bar, usage};
     use crate::train::config::Config;
+    use crate::train::drifted::{Verdict, drifted};
     use crate::train::make::{Job, Progress, make};
 
     let mut config = Config::load(args.config.as_deref())?;
     config.horizon_days = args.horizon_days.unwrap_or(config.horizon_days);
     config.epochs = args.epochs.unwrap_or(config.epochs);
     config.check().map_err(usage)?;
+    if let Some(dir) = &args.if_drift {
+        let (policies, _) = super::engine_settings(None)?;
+        let verdict = drifted(super::load_model(dir)?, policies, &args.interactions, args.drift_limit)?;
+        let sentence = verdict.sentence(args.drift_limit);
+        if !matches!(verdict, Verdict::Drifted(_)) {
+            eprintln!("not trained: {sentence}");
+            return Ok(());
+        }
+        eprintln!("{sentence}");
+    }
     let job = Job { interactions: args.interactions, labels: args.labels, out: args.out, seed: args.seed, config };
     let bar = progress_bar("");
     bar.set_length(1000);

@@ -183,3 +183,30 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("train.toml");
+        std::fs::write(&path, text).expect("temporary file");
+        Config::load(Some(&path)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn wrong_keys_and_values_name_what_would_be_right() {
+        assert_eq!(load("holdout = \"time\"\npatience = 2").map(|c| (c.holdout, c.patience)), Ok((How::Time, 2)));
+        assert_eq!(load("").map(|c| c.holdout), Ok(How::Auto));
+        for (text, mentions) in [
+            ("refit = true", "refit is no key any more"),
+            ("holdout = \"random\"", "`auto`, `time`, `customers`"),
+            ("epoch = 3", "unknown field `epoch`"),
+            ("dropout = 1.5", "dropout = 1.5 must be from 0"),
+        ] {
+            let error = load(text).expect_err(text);
+            assert!(error.contains("train.toml") && error.contains(mentions), "{error}");
+        }
+    }
+}

@@ -79,6 +79,24 @@ impl Holdout {
     }
 }
 
+/// The division in words.
+impl std::fmt::Display for Holdout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Time { from, middle } => write!(
+                f,
+                "Divided by time: fitted on what lies before {from}, calibrated on what follows until {middle}, judged on the rest. What lies before \
+                 is the history of what is judged."
+            ),
+            Self::Customers => write!(
+                f,
+                "Divided by customer, by a hash of the customer's id: four fifths are fitted on, a tenth calibrates, a tenth judges. No customer is in \
+                 two parts."
+            ),
+        }
+    }
+}
+
 fn span(customer: &Customer) -> Option<i64> {
     let times = || customer.items.iter().map(|i| i.occurred_at.0);
     Some(times().max()? - times().min()?)

@@ -9,6 +9,8 @@ pub mod config;
 #[cfg(feature = "train")]
 pub mod dataset;
 #[cfg(feature = "train")]
+pub mod drifted;
+#[cfg(feature = "train")]
 mod fit;
 #[cfg(feature = "train")]
 mod lookup;
@@ -24,6 +26,8 @@ mod optimizer;
 mod prepare;
 #[cfg(feature = "train")]
 mod reference;
+#[cfg(feature = "train")]
+mod report;
 #[cfg(feature = "train")]
 mod write;
 

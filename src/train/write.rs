@@ -29,14 +29,25 @@ pub fn check_place(out: &Path) -> anyhow::Result<()> {
 }
 
 /// Completes the manifest by file hashes and version, and puts the bundle at `out`, in place of the one that is there. Returns the version.
+/// `reports` are files that say what the bundle is; no hash covers them, since they name its version.
 ///
 /// # Errors
 /// What could not be written; then `out` is as it was.
-pub fn write(out: &Path, mut manifest: Manifest, files: &BTreeMap<String, Vec<u8>>, training_end: Timestamp) -> anyhow::Result<String> {
+pub fn write(
+    out: &Path,
+    mut manifest: Manifest,
+    files: &BTreeMap<String, Vec<u8>>,
+    training_end: Timestamp,
+    reports: impl FnOnce(&Manifest) -> anyhow::Result<BTreeMap<String, Vec<u8>>>,
+) -> anyhow::Result<String> {
     manifest.files = files.iter().map(|(name, bytes)| (name.clone(), hex(&Sha256::digest(bytes)))).collect();
     manifest.version = content_version(training_end, &manifest.files);
     let mut json = serde_json::to_vec_pretty(&manifest)?;
     json.push(b'\n');
+    let mut all: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let reports = reports(&manifest)?;
+    all.extend(reports.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+    all.push(("manifest.json", &json));
     let parent = match out.parent() {
         Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
         _ => PathBuf::from("."),
@@ -49,12 +60,10 @@ pub fn write(out: &Path, mut manifest: Manifest, files: &BTreeMap<String, Vec<u8
             fs::remove_dir_all(left_over).with_context(|| format!("cannot remove {}", left_over.display()))?;
         }
     }
-    for (file, bytes) in files.iter().map(|(f, b)| (f.as_str(), b.as_slice())).chain([("manifest.json", json.as_slice())]) {
-        let path = new.join(file);
-        put(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    for dir in [new.join("baselines"), new.clone()] {
-        sync(&dir).with_context(|| format!("cannot write {}", dir.display()))?;
+    if let Err(e) = put_all(&new, &all) {
+        // Half a bundle is of no use to anybody, and a full disk wants its room back.
+        let _ = fs::remove_dir_all(&new);
+        return Err(e);
     }
     if out.exists() {
         fs::rename(out, &old).with_context(|| format!("cannot replace {}", out.display()))?;
@@ -69,6 +78,17 @@ pub fn write(out: &Path, mut manifest: Manifest, files: &BTreeMap<String, Vec<u8
         fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
     Ok(manifest.version)
+}
+
+fn put_all(new: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
+    for (file, bytes) in files {
+        let path = new.join(file);
+        put(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    for dir in [new.join("baselines"), new.to_path_buf()] {
+        sync(&dir).with_context(|| format!("cannot write {}", dir.display()))?;
+    }
+    Ok(())
 }
 
 fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

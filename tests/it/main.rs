@@ -19,4 +19,6 @@ mod process;
 mod prometheus;
 mod schemas;
 mod serve;
+#[cfg(feature = "train")]
+mod train;
 mod worker;

@@ -22,9 +22,10 @@ use heads::Said;
 use prepared::json_file;
 
 use super::config::Config;
-use super::holdout::{Division, Holdout, Part};
-use super::judge::{Task, TaskReport, report};
+use super::holdout::{Division, Holdout, Part, View};
+use super::judge::{self, Task, TaskReport};
 use super::record::{Counts, Recording, record};
+use super::report::{self, Report};
 use super::slices::Names;
 use super::{SATISFACTION_CLASSES, TFIDF, fit, reference, satisfaction_class, write};
 use crate::cli::usage;
@@ -103,8 +104,47 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let reference = reference::reference(&network, &prepared, &heads, &fitted);
     files.insert(Reference::FILE.into(), json_file(&reference)?);
     let manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &Span { from, to });
-    let version = write::write(&job.out, manifest, &files, to)?;
+    let watch = reference::watch(&network, &prepared, &heads, &reference, &judged, |sequence, step| parts.judge[sequence].contains(step));
+    let report = Report {
+        model: String::new(),
+        data: data(job, &recording, &holdout, &parts, &Span { from, to }),
+        tasks: tasks.clone(),
+        epochs,
+        kept_epoch: kept,
+        outputs: report::shifts(&watch),
+        inputs: watch.drift().into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
+        left_out: notes.into_left_out(),
+        behaviour: None,
+        future: None,
+    };
+    let version = write::write(&job.out, manifest, &files, to, |manifest| report.files(manifest))?;
     Ok(Made { version, counts: recording.counts, tasks })
+}
+
+/// What the report says of the data.
+fn data(job: &Job, recording: &Recording, holdout: &Holdout, parts: &Parts<'_>, span: &Span) -> report::Data {
+    let size = |part, views: &[View<'_>]| report::PartSize {
+        part,
+        customers: views.len(),
+        interactions: views.iter().map(|v| v.own().count()).sum(),
+        labels: views.iter().flat_map(View::own).filter(|(_, l)| !l.is_empty()).count(),
+    };
+    let counts = &recording.counts;
+    report::Data {
+        from: span.from.to_string(),
+        to: span.to.to_string(),
+        customers: recording.customers.len(),
+        interactions: counts.interactions,
+        labels: counts.labels,
+        rejected: counts.rejected,
+        late: counts.late,
+        duplicates: counts.duplicates,
+        seed: job.seed,
+        horizon_days: job.config.horizon_days,
+        code: env!("CARGO_PKG_VERSION").into(),
+        holdout: holdout.to_string(),
+        parts: vec![size("fitted on", &parts.fit), size("calibrated on", &parts.calibrate), size("judged on", &parts.judge)],
+    }
 }
 
 /// Judges every task beside its baseline, which it fits.
@@ -126,7 +166,7 @@ impl Judge<'_> {
                 files.insert(super::tfidf::file(name), f.tfidf.encode());
             }
             let task = Task { labels, event, mean: self.prepared.mean, names: &names, seed: self.job.seed };
-            match report(&task, &rows, &baselines) {
+            match judge::report(&task, &rows, &baselines) {
                 Some(mut report) => {
                     report.unknown_labels = unknown;
                     reports.insert(name.to_owned(), report);

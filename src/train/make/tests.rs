@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::*;
 use crate::alert::Policies;
 use crate::model::Model;
+use crate::train::drifted::{Verdict, drifted};
 use crate::train::evaluate::evaluate;
+use crate::train::holdout::How;
 
 fn config() -> Config {
     Config {
@@ -123,7 +125,7 @@ fn one_class_only_is_no_head() {
     let labels = fs::read_to_string(&job.labels[0]).expect("labels").replace("4.5", "1.5").replace("praise", "complaint");
     fs::write(&job.labels[0], labels).expect("temporary file");
     let (_, notes) = train(&job);
-    assert!(notes.iter().any(|n| n.contains("satisfaction: of ratings below, at and above 3 there are [480, 0, 0]")), "{notes:?}");
+    assert!(notes.iter().any(|n| n.contains(", 0, 0] to learn from, two classes need at least 5 each")), "{notes:?}");
     assert!(notes.iter().any(|n| n.contains("intent: 1 of 1 classes")), "{notes:?}");
 }
 
@@ -151,4 +153,164 @@ fn empty_input_says_so() {
     fs::write(&job.interactions[0], "{\n").expect("temporary file");
     let error = make(&job, |_| {}).expect_err("nothing to read").to_string();
     assert!(error.contains("no valid interaction") && error.contains("1 records rejected"), "{error}");
+}
+
+#[test]
+fn what_is_set_aside_is_never_fitted_on() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut job = data(dir.path(), true, true, true);
+    job.config.epochs = 1;
+    let (first, _) = train(&job);
+    // Other words, kinds and labels where the customers are set aside: nothing that is fitted may notice, only the figures do.
+    let lines = fs::read_to_string(&job.interactions[0]).expect("interactions");
+    let judged = |line: &str| {
+        let customer = line.split("\"customer_id\":\"").nth(1).and_then(|l| l.split('"').next()).expect("a customer");
+        Holdout::Customers.part(customer, Timestamp(0)) == Part::Judge
+    };
+    let changed =
+        |line: &str| if judged(line) { line.replace("this is", "zzyzx").replace("message", "email") } else { line.to_owned() } + "\n";
+    fs::write(&job.interactions[0], lines.lines().map(changed).collect::<String>()).expect("temporary file");
+    job.out = dir.path().join("changed");
+    let (second, _) = train(&job);
+    assert_eq!(first.version, second.version, "the content hash covers all that was fitted");
+    assert_ne!(first.tasks["satisfaction"].quality, second.tasks["satisfaction"].quality);
+}
+
+/// 60 customers with a message a week for 20 weeks; in the last weeks most turn bad, in other words.
+fn histories(dir: &Path) -> Job {
+    let job = data(dir, true, false, true);
+    let (mut interactions, mut labels) = (String::new(), String::new());
+    for week in 0..20 {
+        for c in 0..60 {
+            let good = if week < 17 { (c + week) % 3 > 0 } else { c % 10 == 0 };
+            let words = if good { "thanks this is great" } else { "this is broken" };
+            let late = if week >= 17 { " unheard" } else { "" };
+            let at = Timestamp(
+                Timestamp::parse("2024-01-01T00:00:00Z").expect("a time").0 + (week * 7 * 86_400 + c) * Timestamp::MICROS_PER_SECOND,
+            );
+            let _ = writeln!(
+                interactions,
+                r#"{{"id":"{c}-{week}","customer_id":"c{c}","occurred_at":"{at}","kind":"message","text":"{words}{late}"}}"#
+            );
+            let mean = if good { 4.5 } else { 1.5 };
+            let _ = writeln!(labels, r#"{{"interaction_id":"{c}-{week}","task":"satisfaction","value":{mean}}}"#);
+        }
+    }
+    fs::write(dir.join("i.jsonl"), interactions).expect("temporary file");
+    fs::write(dir.join("l.jsonl"), labels).expect("temporary file");
+    job
+}
+
+#[test]
+fn histories_are_judged_on_their_end_and_the_report_says_so() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut job = histories(dir.path());
+    job.config.horizon_days = 14;
+    job.config.epochs = 2;
+    let (made, _) = train(&job);
+    // The last fifth of 20 weeks: two to calibrate, two to judge.
+    let task = &made.tasks["satisfaction"];
+    assert_eq!((task.quality.n, task.customers), (120, 60));
+    let read = |file: &str| fs::read_to_string(job.out.join(file)).expect(file);
+    assert!(!read("tokenizer.json").contains("unheard"), "the vocabulary is of the part that is fitted on");
+    let report: serde_json::Value = serde_json::from_str(&read("report.json")).expect("JSON");
+    assert_eq!(report["model"], made.version.as_str());
+    let sizes = |i: usize| report["data"]["parts"][i]["interactions"].as_u64();
+    assert_eq!([sizes(0), sizes(1), sizes(2)], [Some(960), Some(120), Some(120)]);
+    assert_eq!(report["epochs"].as_array().map(Vec::len), Some(2));
+    assert!(report["epochs"][1]["calibration"].as_f64().is_some_and(|loss| loss > 0.0));
+    // Most are bad where they are judged: the scores have moved.
+    assert!(report["outputs"][0]["psi"].as_f64().is_some_and(|psi| psi > 0.2), "{}", report["outputs"]);
+    let page = read("report.html");
+    for part in
+        ["Divided by time", "Reliability", "ROC of dissatisfied", "Confusion", "Loss per label", "Score drift", "tfidf", &made.version]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    for outside in ["http://", "https://", "<script", "src=", "url("] {
+        let found = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!found.contains(outside), "{outside} in a self-contained page");
+    }
+}
+
+#[test]
+fn training_waits_for_drift() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut job = histories(dir.path());
+    job.config.epochs = 1;
+    job.config.holdout = How::Customers;
+    train(&job);
+    let model = Model::load(&job.out).expect("a sound bundle");
+    let judge = |lines: &str| {
+        let path = dir.path().join("new.jsonl");
+        fs::write(&path, lines).expect("temporary file");
+        drifted(model.clone(), Arc::new(Policies::standard()), &[path], 0.2).expect("comparable")
+    };
+    let old = fs::read_to_string(&job.interactions[0]).expect("interactions");
+    assert_eq!(judge(&old), Verdict::TooFew(0));
+    // The same customers' interactions again, a year later and by others: nothing is new but the time.
+    let later = old.replace("2024-", "2026-").replace("\"id\":\"", "\"id\":\"n").replace("\"customer_id\":\"", "\"customer_id\":\"n");
+    let verdict = judge(&later);
+    assert!(matches!(&verdict, Verdict::Steady { n: 1200, .. }), "{verdict:?}");
+    assert!(verdict.sentence(0.2).contains("no input or output of 1200 new interactions"), "{}", verdict.sentence(0.2));
+    let Verdict::Drifted(beyond) = judge(&later.replace("this is broken", "broken! and this? is 4 very long new story of it all")) else {
+        panic!("no drift seen")
+    };
+    assert!(beyond.iter().any(|d| d.name == "log_words") && beyond.iter().all(|d| d.psi > 0.2), "{beyond:?}");
+}
+
+#[test]
+fn patience_keeps_the_best_epoch() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut job = data(dir.path(), true, false, true);
+    // Nothing can be learned: the labels have nothing to do with the texts.
+    let shuffled: String = fs::read_to_string(&job.labels[0])
+        .expect("labels")
+        .lines()
+        .enumerate()
+        .map(|(i, l)| {
+            l.replace("4.5", "1.5").replace("1.5", if crate::customer::words::hash(&i.to_string()) % 2 == 0 { "1.5" } else { "4.5" }) + "\n"
+        })
+        .collect();
+    fs::write(&job.labels[0], shuffled).expect("temporary file");
+    job.config.epochs = 40;
+    job.config.patience = 2;
+    let (_, notes) = train(&job);
+    assert!(notes.iter().any(|n| n.starts_with("stopped after epoch")), "{notes:?}");
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(job.out.join("report.json")).expect("a report")).expect("JSON");
+    let losses: Vec<f64> = report["epochs"].as_array().expect("epochs").iter().filter_map(|e| e["calibration"].as_f64()).collect();
+    let kept = report["kept_epoch"].as_u64().expect("a number") as usize;
+    assert_eq!(losses.len(), kept + 2);
+    assert!(losses.iter().all(|l| *l >= losses[kept - 1]), "{losses:?}");
+}
+
+#[test]
+fn amounts_that_are_no_numbers_are_rejected_and_said() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut job = data(dir.path(), true, false, true);
+    job.config.epochs = 1;
+    let mut lines = fs::read_to_string(&job.interactions[0]).expect("interactions");
+    for (i, amount) in ["NaN", "-1", "1e999", "\"12\""].into_iter().enumerate() {
+        let _ = writeln!(
+            lines,
+            r#"{{"id":"bad{i}","customer_id":"x","occurred_at":"2024-01-01T10:00:00Z","kind":"purchase","amount":{amount}}}"#
+        );
+    }
+    fs::write(&job.interactions[0], lines).expect("temporary file");
+    let (made, notes) = train(&job);
+    assert!(notes.iter().any(|n| n.contains("4 rejected")), "{notes:?}");
+    assert_eq!(made.counts.rejected, 4);
+    Model::load(&job.out).expect("a sound bundle");
+}
+
+#[test]
+fn too_few_customers_to_set_any_aside_says_so() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let job = data(dir.path(), true, false, true);
+    let lonely = (0..).map(|i| format!("lonely{i}")).find(|c| Holdout::Customers.part(c, Timestamp(0)) == Part::Judge).expect("some");
+    let line = format!(r#"{{"id":"1","customer_id":"{lonely}","occurred_at":"2024-01-01T10:00:00Z","kind":"visit"}}"#);
+    fs::write(&job.interactions[0], line).expect("temporary file");
+    let error = make(&job, |_| {}).expect_err("nothing to fit on").to_string();
+    assert!(error.contains("nothing is left to fit on"), "{error}");
+    assert!(!job.out.exists());
 }

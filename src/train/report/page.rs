@@ -1,0 +1,296 @@
+//! The page: one self-contained HTML file without scripts or anything from outside.
+
+use std::fmt::Write as _;
+
+use super::plot::{Axes, Line, bars, lines};
+use super::{Report, Shift, escape};
+use crate::train::bootstrap::Interval;
+use crate::train::judge::TaskReport;
+use crate::train::metrics::{Confusion, Quality};
+use crate::train::slices::Slice;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The whole page.
+pub fn page(report: &Report) -> anyhow::Result<String> {
+    let mut html = String::new();
+    let title = format!("Model {}", escape(&report.model));
+    write!(
+        html,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p class=\"soft\">{}</p>\n",
+        escape(&opening(report))
+    )?;
+    html += &summary(report);
+    for (name, task) in &report.tasks {
+        html += &one_task(name, task)?;
+    }
+    html += &learning(report)?;
+    html += &drift(report)?;
+    html += &data(report);
+    html += "</body>\n</html>\n";
+    Ok(html)
+}
+
+fn opening(report: &Report) -> String {
+    let d = &report.data;
+    let range = format!("{} to {}", d.from.get(..10).unwrap_or(&d.from), d.to.get(..10).unwrap_or(&d.to));
+    format!("Trained on {} interactions of {} customers, {range}; seed {}, rapport {}.", d.interactions, d.customers, d.seed, d.code)
+}
+
+fn percent(x: f64) -> String {
+    format!("{:.1}", 100.0 * x)
+}
+
+fn between(interval: Option<&Interval>) -> String {
+    interval.map_or(String::new(), |[low, high]| format!("{}–{}", percent(*low), percent(*high)))
+}
+
+fn summary(report: &Report) -> String {
+    let mut html = String::from("<section>\n<h2>How good it is</h2>\n");
+    if report.tasks.is_empty() {
+        html += "<p>No task has labels in the part that judges, so nobody knows how good this model is.</p>\n</section>\n";
+        return html;
+    }
+    html += "<p>Every figure is from the part that was set aside for judging: no network, baseline or calibration was fitted on it. Accuracy, macro-F1 and AUROC \
+             are in per cent, with 95 % intervals from 1,000 resamples of the customers.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>task</th><th>labels</th>\
+             <th>accuracy</th><th></th><th>macro-F1</th><th></th><th>AUROC</th><th></th><th>log-loss</th><th>calibration error</th><th>at most</th></tr></thead>\n<tbody>\n";
+    let area = |a: Option<f64>| a.map_or("–".into(), percent);
+    for (name, t) in &report.tasks {
+        let q: &Quality = &t.quality;
+        let i = |figure: &str| between(t.intervals.get(figure));
+        html += &format!(
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"interval\">{}</td><td>{}</td><td class=\"interval\">{}</td><td>{}</td><td class=\"interval\">{}</td>\
+             <td>{:.3}</td><td>{:.3}</td><td>{:.3}</td></tr>\n",
+            escape(name),
+            q.n,
+            percent(q.accuracy),
+            i("accuracy"),
+            percent(q.macro_f1),
+            i("macro_f1"),
+            area(t.auroc),
+            i("auroc"),
+            q.log_loss,
+            q.ece,
+            t.ece_limit
+        );
+        for (baseline, b) in &t.baselines {
+            let q = &b.quality;
+            html += &format!(
+                "<tr class=\"baseline\"><td>{}</td><td></td><td>{}</td><td></td><td>{}</td><td></td><td>{}</td><td></td><td>{:.3}</td><td>{:.3}</td><td></td></tr>\n",
+                escape(baseline),
+                percent(q.accuracy),
+                percent(q.macro_f1),
+                area(b.auroc),
+                q.log_loss,
+                q.ece
+            );
+        }
+    }
+    html += "</tbody></table></div>\n</section>\n";
+    html
+}
+
+fn is_good(verdict: &str) -> bool {
+    verdict.starts_with("The network beats") || verdict.starts_with("Its probabilities can")
+}
+
+fn one_task(name: &str, t: &TaskReport) -> anyhow::Result<String> {
+    let mut html = format!("<section>\n<h2>{}</h2>\n<ul class=\"verdicts\">\n", escape(name));
+    for verdict in &t.verdicts {
+        html += &format!("<li class=\"{}\">{}</li>\n", if is_good(verdict) { "good" } else { "bad" }, escape(verdict));
+    }
+    html += "</ul>\n";
+    if let Some(a) = &t.rating {
+        html += &format!(
+            "<p>Estimated against given ratings: root mean squared error {:.2}, on average {:+.2} from the mark; always saying the mean of the training labels: {:.2}.</p>\n",
+            a.rmse, a.bias, a.rmse_of_constant
+        );
+    }
+    if !t.recall_at.is_empty() {
+        let recalls: Vec<String> = t.recall_at.iter().map(|(k, share)| format!("{} % among the {k} likeliest", percent(*share))).collect();
+        html += &format!("<p>The right label is {}.</p>\n", recalls.join(", ").replace("among the 1 likeliest", "the likeliest"));
+    }
+    if let Some(n) = t.unknown_labels.filter(|n| *n > 0) {
+        html += &format!("<p>{n} labels of the part that judges are of classes too rare to learn and are not judged.</p>\n");
+    }
+    html += "<div class=\"figures\">\n";
+    let unit = |title, x, y| Axes { title, x, y, xs: 0.0..1.0, ys: 0.0..1.0, whole: false };
+    let reliability = Line { name: String::new(), points: t.reliability.iter().map(|b| (b.probability, b.share)).collect(), marked: true };
+    html += &lines(&unit("Reliability", "probability that was said", "share that happened"), &[reliability], true)?;
+    if !t.roc.is_empty() {
+        let curve = Line { name: String::new(), points: t.roc.iter().map(|p| (p[0], p[1])).collect(), marked: false };
+        let title = format!("ROC of dissatisfied, area {}", t.auroc.map_or("–".into(), percent));
+        html += &lines(&unit(&title, "share of others called so", "share of them found"), &[curve], true)?;
+    }
+    html += &matrix(&t.confusion);
+    html += "</div>\n";
+    html += &slices(&t.slices, t.baselines.keys().next().copied());
+    html += "</section>\n";
+    Ok(html)
+}
+
+fn matrix(c: &Confusion) -> String {
+    let mut html = String::from(
+        "<figure><figcaption>Confusion: rows are true, columns said</figcaption><div class=\"scroll\"><table class=\"confusion\">\n<thead><tr><th></th>",
+    );
+    // Many columns are numbered as their rows are.
+    let many = c.labels.len() > 4;
+    for (i, label) in c.labels.iter().enumerate() {
+        html += &format!("<th>{}</th>", if many { (i + 1).to_string() } else { escape(label) });
+    }
+    html += "</tr></thead>\n<tbody>\n";
+    for (i, (label, row)) in c.labels.iter().zip(&c.counts).enumerate() {
+        let total = row.iter().sum::<usize>().max(1);
+        let number = if many { format!("{} ", i + 1) } else { String::new() };
+        html += &format!("<tr><th title=\"{0}\">{number}{0}</th>", escape(label));
+        for n in row {
+            let share = 70 * n / total;
+            html += &format!("<td style=\"background:color-mix(in srgb,var(--s0) {share}%,transparent)\">{n}</td>");
+        }
+        html += "</tr>\n";
+    }
+    html += "</tbody></table></div></figure>\n";
+    html
+}
+
+fn slices(slices: &[Slice], baseline: Option<&str>) -> String {
+    if slices.is_empty() {
+        return String::new();
+    }
+    let head = baseline.map_or(String::new(), |name| format!("<th>{} accuracy</th>", escape(name)));
+    let mut html = format!(
+        "<h3>By part</h3>\n<div class=\"scroll\"><table>\n<thead><tr><th>part</th><th class=\"left\"></th><th>labels</th><th>accuracy</th><th></th><th>macro-F1</th><th>log-loss</th>\
+         <th>bias</th>{head}<th class=\"left\">beware</th></tr></thead>\n<tbody>\n"
+    );
+    for s in slices {
+        let theirs = baseline.map_or(String::new(), |b| format!("<td>{}</td>", s.baselines.get(b).map_or(String::new(), |a| percent(*a))));
+        html += &format!(
+            "<tr><td>{}</td><td class=\"left\">{}</td><td>{}</td><td>{}</td><td class=\"interval\">{}</td><td>{}</td><td>{:.3}</td><td>{:+.3}</td>{theirs}<td class=\"fails\">{}</td></tr>\n",
+            s.by,
+            escape(&s.value),
+            s.n,
+            percent(s.accuracy),
+            between(Some(&s.interval)),
+            percent(s.macro_f1),
+            s.log_loss,
+            s.bias,
+            escape(s.fails.as_deref().unwrap_or_default())
+        );
+    }
+    html += "</tbody></table></div>\n<p class=\"soft\">Bias: mean probability that was said − share that happened.</p>\n";
+    html
+}
+
+fn learning(report: &Report) -> anyhow::Result<String> {
+    if report.epochs.is_empty() || report.epochs.iter().all(|e| e.fit == 0.0) {
+        return Ok(String::new());
+    }
+    let point = |epoch: usize, loss: f32| (epoch as f64, f64::from(loss));
+    let fit = Line {
+        name: "fitted part, with dropout".into(),
+        points: report.epochs.iter().map(|e| point(e.epoch, e.fit)).collect(),
+        marked: true,
+    };
+    let held: Vec<_> = report.epochs.iter().filter_map(|e| Some(point(e.epoch, e.calibration?))).collect();
+    let most = fit.points.iter().chain(&held).map(|p| p.1).fold(0.0, f64::max);
+    let mut curves = vec![fit];
+    if !held.is_empty() {
+        curves.push(Line { name: "calibration part".into(), points: held, marked: true });
+    }
+    let last = report.epochs.len() as f64;
+    let axes = Axes {
+        title: "Loss per label after each epoch",
+        x: "epoch",
+        y: "loss",
+        xs: 1.0..last.max(1.0 + 1e-9).max(2.0),
+        ys: 0.0..most * 1.1,
+        whole: true,
+    };
+    let kept = if report.kept_epoch < report.epochs.len() {
+        format!(" The weights after epoch {} were kept.", report.kept_epoch)
+    } else {
+        String::new()
+    };
+    let plot = lines(&axes, &curves, false)?;
+    Ok(format!(
+        "<section>\n<h2>How it learned</h2>\n<p>Nothing was fitted on the calibration part but the scale of the probabilities.{kept}</p>\n<div class=\"figures\">\n{plot}</div>\n</section>\n"
+    ))
+}
+
+fn drift(report: &Report) -> anyhow::Result<String> {
+    if report.outputs.is_empty() {
+        return Ok(String::new());
+    }
+    let mut html = String::from(
+        "<section>\n<h2>Score drift</h2>\n<p>Scores of all interactions, where the network was fitted and where it was judged. The population stability index \
+         (PSI) is the distance between the two; below 0.1 is commonly read as no change, above 0.25 as a large one.</p>\n<div class=\"figures\">\n",
+    );
+    for shift in &report.outputs {
+        html += &histogram(shift)?;
+    }
+    html += "</div>\n";
+    let mut inputs: Vec<(&String, &f64)> = report.inputs.iter().filter(|(_, psi)| **psi > 0.1).collect();
+    inputs.sort_by(|a, b| b.1.total_cmp(a.1).then(a.0.cmp(b.0)));
+    html += &if inputs.is_empty() {
+        format!("<p>None of the {} inputs has an index above 0.1.</p>\n", report.inputs.len())
+    } else {
+        let named: Vec<String> = inputs.iter().take(12).map(|(name, psi)| format!("{} {psi:.2}", escape(name))).collect();
+        format!("<p>Inputs with an index above 0.1: {}.</p>\n", named.join(", "))
+    };
+    html += "</section>\n";
+    Ok(html)
+}
+
+/// Most bars of a histogram.
+const MOST_BARS: usize = 10;
+
+fn histogram(shift: &Shift) -> anyhow::Result<String> {
+    let title = format!("{}, PSI {:.3}", shift.name, shift.psi);
+    let groups: Vec<Vec<f64>> = shift.fitted.iter().zip(&shift.judged).map(|(a, b)| vec![*a, *b]).take(MOST_BARS).collect();
+    let most = groups.iter().flatten().copied().fold(0.0, f64::max);
+    // Numbers name their bins by the upper edge; labels are too long for an axis.
+    let is_number = shift.bins.first().is_some_and(|b| b.starts_with('≤'));
+    let labels: Vec<String> = (0..groups.len())
+        .map(|i| match is_number {
+            true => {
+                shift.bins[i].rsplit(['–', ' ']).next().unwrap_or_default().to_owned() + if i + 1 == shift.bins.len() { "+" } else { "" }
+            }
+            false => (i + 1).to_string(),
+        })
+        .collect();
+    let x = if is_number { "up to" } else { "label, by frequency" };
+    let axes = Axes { title: &title, x, y: "share", xs: 0.0..1.0, ys: 0.0..most * 1.1, whole: false };
+    bars(&axes, &["fitted part", "judged part"], &labels, &groups)
+}
+
+fn data(report: &Report) -> String {
+    let d = &report.data;
+    let mut html = format!(
+        "<section>\n<h2>Data</h2>\n<p>{} to {}: {} interactions of {} customers, {} labels; {} records were rejected ({} of them late), {} were duplicates. \
+         Labels of the future look {} days ahead.</p>\n<p>{}</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>part</th><th>customers</th><th>interactions</th><th>labelled interactions</th></tr></thead>\n<tbody>\n",
+        escape(&d.from),
+        escape(&d.to),
+        d.interactions,
+        d.customers,
+        d.labels,
+        d.rejected,
+        d.late,
+        d.duplicates,
+        d.horizon_days,
+        escape(&d.holdout)
+    );
+    for p in &d.parts {
+        html += &format!("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", p.part, p.customers, p.interactions, p.labels);
+    }
+    html += "</tbody></table></div>\n";
+    if !report.left_out.is_empty() {
+        html += "<h3>Left out</h3>\n<ul>\n";
+        for what in &report.left_out {
+            html += &format!("<li>{}</li>\n", escape(what));
+        }
+        html += "</ul>\n";
+    }
+    html += "</section>\n";
+    html
+}
