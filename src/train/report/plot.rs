@@ -23,6 +23,7 @@ pub struct Line {
 }
 
 /// A plot's frame.
+#[derive(Clone)]
 pub struct Axes<'a> {
     pub title: &'a str,
     pub x: &'a str,
@@ -56,7 +57,7 @@ pub fn lines(axes: &Axes<'_>, lines: &[Line], diagonal: bool) -> anyhow::Result<
 
 /// Bars side by side: `groups[i]` are the heights over `labels[i]`, one per name.
 pub fn bars(axes: &Axes<'_>, names: &[&str], labels: &[String], groups: &[Vec<f64>]) -> anyhow::Result<String> {
-    let axes = &Axes { xs: 0.0..groups.len() as f64, ..*axes };
+    let axes = &Axes { xs: 0.0..groups.len() as f64, ..axes.clone() };
     draw(axes, names, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
