@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::holdout::How;
 use super::lookup::Sizes;
+use super::search::Search;
 use super::{fit, optimizer, prepare};
 use crate::cli::usage;
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub hidden: usize,
     /// A class task says "unknown" below this quantile of its largest held-out probability; 0: never.
     pub unknown_quantile: f64,
+    /// Random trials of other settings; must come last in the file, as any table.
+    pub search: Search,
 }
 
 impl Default for Config {
@@ -81,6 +84,7 @@ impl Default for Config {
             vector: 96,
             hidden: 96,
             unknown_quantile: 0.01,
+            search: Search::default(),
         }
     }
 }
@@ -146,7 +150,7 @@ impl Config {
                 return Err(format!("{key} = {value} must be from 0 to {most}"));
             }
         }
-        Ok(())
+        self.search.check()
     }
 
     pub fn sizes(&self) -> Sizes {
@@ -204,6 +208,7 @@ mod tests {
             ("holdout = \"random\"", "`auto`, `time`, `customers`"),
             ("epoch = 3", "unknown field `epoch`"),
             ("dropout = 1.5", "dropout = 1.5 must be from 0"),
+            ("[search]\nkeys = [\"hidden\"]", "search.keys: \"hidden\" cannot be searched"),
         ] {
             let error = load(text).expect_err(text);
             assert!(error.contains("train.toml") && error.contains(mentions), "{error}");

@@ -29,6 +29,8 @@ mod reference;
 #[cfg(feature = "train")]
 mod report;
 #[cfg(feature = "train")]
+mod search;
+#[cfg(feature = "train")]
 mod write;
 
 pub mod bootstrap;

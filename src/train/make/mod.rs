@@ -27,7 +27,7 @@ use super::judge::{self, Task, TaskReport};
 use super::record::{Counts, Recording, record};
 use super::report::{self, Report};
 use super::slices::Names;
-use super::{SATISFACTION_CLASSES, TFIDF, fit, reference, satisfaction_class, write};
+use super::{SATISFACTION_CLASSES, TFIDF, fit, reference, satisfaction_class, search, write};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
 use crate::model::Reference;
@@ -91,8 +91,11 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let prepared = Prepared::new(&parts.fit, &recording, &job.config, &mut notes);
     let [fitted, calibration, judged] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| prepared.dataset(views));
     let architecture = prepared.architecture(&job.config);
-    let fit::Fitted { network, epochs, kept } =
-        fit::fit(&fitted, &calibration, architecture, &job.config.fit(), job.seed, |done, loss| notes.fit("fitting", done, loss));
+    let (fit::Fitted { network, epochs, kept }, trials) =
+        search::search(&fitted, &calibration, &architecture, &job.config, job.seed, |trial, done, loss| match job.config.search.budget {
+            0 | 1 => notes.fit("fitting", done, loss),
+            budget => notes.fit(&format!("fitting {trial} of {budget}"), done, loss),
+        });
     if kept < epochs.len() {
         notes.say(format!("stopped after epoch {}: the loss on the calibration part was lowest after epoch {kept}", epochs.len()));
     }
@@ -111,6 +114,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         tasks: tasks.clone(),
         epochs,
         kept_epoch: kept,
+        trials: if trials.len() > 1 { trials } else { Vec::new() },
         outputs: report::shifts(&watch),
         inputs: watch.drift().into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
         left_out: notes.into_left_out(),

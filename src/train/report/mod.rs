@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::fit::Epoch;
 use super::judge::TaskReport;
+use super::search::Trial;
 use crate::model::drift::Histogram;
 use crate::model::{Manifest, Watch};
 
@@ -24,6 +25,9 @@ pub struct Report {
     pub epochs: Vec<Epoch>,
     /// The epoch whose weights were kept.
     pub kept_epoch: usize,
+    /// Of a search: every trial, the first with the settings as they were.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<Trial>,
     /// Outputs of the network where it was fitted and where it was judged.
     pub outputs: Vec<Shift>,
     /// Inputs likewise: the index alone.

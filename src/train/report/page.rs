@@ -7,6 +7,7 @@ use super::{Report, Shift, escape};
 use crate::train::bootstrap::Interval;
 use crate::train::judge::TaskReport;
 use crate::train::metrics::{Confusion, Quality};
+use crate::train::search::Trial;
 use crate::train::slices::Slice;
 
 const STYLE: &str = include_str!("style.css");
@@ -214,8 +215,24 @@ fn learning(report: &Report) -> anyhow::Result<String> {
     };
     let plot = lines(&axes, &curves, false)?;
     Ok(format!(
-        "<section>\n<h2>How it learned</h2>\n<p>Nothing was fitted on the calibration part but the scale of the probabilities.{kept}</p>\n<div class=\"figures\">\n{plot}</div>\n</section>\n"
+        "<section>\n<h2>How it learned</h2>\n<p>Nothing was fitted on the calibration part but the scale of the probabilities.{kept}</p>\n<div class=\"figures\">\n{plot}</div>\n{trials}</section>\n"
     ))
+}
+
+fn trials(trials: &[Trial]) -> String {
+    let Some(first) = trials.first() else { return String::new() };
+    let keys: String = first.settings.keys().map(|key| format!("<th>{key}</th>")).collect();
+    let least = trials.iter().filter_map(|t| t.loss).fold(f32::INFINITY, f32::min);
+    let mut html = format!(
+        "<h3>Search</h3>\n<div class=\"scroll\"><table>\n<thead><tr><th>trial</th>{keys}<th>calibration loss</th><th></th></tr></thead>\n<tbody>\n"
+    );
+    for (i, t) in trials.iter().enumerate() {
+        let values: String = t.settings.values().map(|v| format!("<td>{v:.4}</td>")).collect();
+        let loss = t.loss.map_or("–".into(), |l| format!("{l:.4}"));
+        let kept = if t.loss == Some(least) { "kept" } else { "" };
+        html += &format!("<tr><td>{}</td>{values}<td>{loss}</td><td>{kept}</td></tr>\n", i + 1);
+    }
+    html + "</tbody></table></div>\n"
 }
 
 fn drift(report: &Report) -> anyhow::Result<String> {
