@@ -269,7 +269,16 @@ fn scores_are_what_the_schema_says() {
     validator.validate(&score).unwrap_or_else(|e| panic!("{e}: {score}"));
     let classes: BTreeSet<String> = ["intent", "intent_unknown", "topic"].map(String::from).into();
     assert_eq!(&keys(&score) - &classes, keys(&schema["properties"]), "every field is described, and no other");
-    let least = Score { interaction_id: None, satisfaction: None, classes: Default::default(), churn: None, spend: None, segment: None, anomaly: None, ..full_score() };
+    let least = Score {
+        interaction_id: None,
+        satisfaction: None,
+        classes: Default::default(),
+        churn: None,
+        spend: None,
+        segment: None,
+        anomaly: None,
+        ..full_score()
+    };
     let least = serde_json::to_value(least).expect("serialises");
     validator.validate(&least).unwrap_or_else(|e| panic!("{e}: {least}"));
     assert_eq!(keys(&least), words(&schema["required"]));

@@ -214,6 +214,7 @@ fn learning(report: &Report) -> anyhow::Result<String> {
         String::new()
     };
     let plot = lines(&axes, &curves, false)?;
+    let trials = trials(&report.trials);
     Ok(format!(
         "<section>\n<h2>How it learned</h2>\n<p>Nothing was fitted on the calibration part but the scale of the probabilities.{kept}</p>\n<div class=\"figures\">\n{plot}</div>\n{trials}</section>\n"
     ))
