@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{engine_settings, load_model, progress_bar, usage};
 use crate::interaction::Timestamp;
 use crate::train::evaluate::{Report, evaluate};
+use crate::train::future::judge::FutureReport;
 use crate::train::metrics::Quality;
 
 /// Judges a model bundle on labelled interactions.
@@ -27,6 +28,10 @@ pub struct Args {
     /// Only interactions before this time (RFC 3339).
     #[arg(long, value_name = "T")]
     as_of: Option<String>,
+    /// With --as-of: how far ahead churn, spend and next need look, in days; the bundle's otherwise. Their labels come from the
+    /// interactions at and after that time.
+    #[arg(long, value_name = "N", requires = "as_of", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    horizon_days: Option<u32>,
     /// Where to write the figures as JSON; `-` is standard output, in place of the table.
     #[arg(long, value_name = "F")]
     json: Option<PathBuf>,
@@ -40,7 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (policies, _) = engine_settings(None)?;
     let model = load_model(&args.model)?;
     let bar = progress_bar("scoring");
-    let (report, counts) = evaluate(model, policies, &args.interactions, &args.labels, as_of, |done, total| {
+    let (report, counts) = evaluate(model, policies, &args.interactions, &args.labels, as_of, args.horizon_days, |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     })?;
@@ -73,6 +78,41 @@ fn print(report: &Report) -> anyhow::Result<()> {
         line(task, &r.quality)?;
         for (baseline, q) in &r.baselines {
             line(&format!("  {baseline}"), &q.quality)?;
+        }
+    }
+    future(&report.future, &mut out)?;
+    Ok(())
+}
+
+fn future(report: &FutureReport, out: &mut impl std::io::Write) -> std::io::Result<()> {
+    if let Some(r) = &report.churn {
+        writeln!(out, "\n{:<24} {:>7} {:>9} {:>9} {:>9}", "", "n", "AUROC", "log-loss", "ECE")?;
+        let all = [("churn", &r.quality)].into_iter().chain(r.baselines.iter().map(|(name, q)| (*name, q)));
+        for (i, (name, q)) in all.enumerate() {
+            let indent = if i == 0 { "" } else { "  " };
+            writeln!(out, "{:<24} {:>7} {:>9.4} {:>9.4} {:>9.4}", format!("{indent}{name}"), r.n, q.auroc, q.log_loss, q.ece)?;
+        }
+    }
+    if let Some(r) = &report.spend {
+        writeln!(out, "\n{:<24} {:>7} {:>15} {:>9} {:>12} {:>9}", "", "n", "RMSE purchases", "bias", "RMSE amount", "bias")?;
+        let all = [("spend", &r.quality)].into_iter().chain(r.baselines.iter().map(|(name, q)| (*name, q)));
+        let percent = |bias: Option<f64>| bias.map_or("–".into(), |b| format!("{:+.1} %", 100.0 * b));
+        for (i, (name, q)) in all.enumerate() {
+            let indent = if i == 0 { "" } else { "  " };
+            let (purchases, amount) = (percent(q.bias_purchases), percent(q.bias_amount));
+            let name = format!("{indent}{name}");
+            writeln!(out, "{name:<24} {:>7} {:>15.3} {purchases:>9} {:>12.2} {amount:>9}", r.n, q.rmse_purchases, q.rmse_amount)?;
+        }
+        let (expected, actual, before) = (&r.expected, &r.actual, &r.last_period);
+        writeln!(out, "purchases: {} expected, {:.0} came, {:.0} before", expected.purchases, actual.purchases, before.purchases)?;
+        writeln!(out, "amount: {} expected, {:.0} came, {:.0} before", expected.amount, actual.amount, before.amount)?;
+    }
+    if let Some(r) = &report.next_need {
+        writeln!(out, "\n{:<24} {:>7} {:>9} {:>9}", "", "n", "recall@5", "accuracy")?;
+        let all = [("next_need", &r.quality)].into_iter().chain(r.baselines.iter().map(|(name, q)| (*name, q)));
+        for (i, (name, q)) in all.enumerate() {
+            let indent = if i == 0 { "" } else { "  " };
+            writeln!(out, "{:<24} {:>7} {:>9.4} {:>9.4}", format!("{indent}{name}"), r.n, q.recall_at_5, q.accuracy)?;
         }
     }
     Ok(())

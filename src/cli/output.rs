@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float32Builder, ListBuilder, RecordBatch, StringBuilder, StructArray, StructBuilder,
-    TimestampMicrosecondBuilder,
+    ArrayRef, BooleanBuilder, Float32Array, Float32Builder, ListBuilder, RecordBatch, StringBuilder, StructArray, StructBuilder,
+    TimestampMicrosecondBuilder, UInt32Array,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
@@ -77,6 +77,8 @@ pub struct ParquetScores {
     schema: Arc<Schema>,
     tasks: Vec<(Name, Name)>,
     satisfied: bool,
+    churn: bool,
+    spend: bool,
     rows: Vec<Score>,
 }
 
@@ -96,14 +98,31 @@ impl ParquetScores {
         if satisfied {
             fields.push(Field::new("satisfaction", DataType::Struct(satisfaction_fields()), false));
         }
-        let tasks: Vec<(Name, Name)> = model.classes.iter().map(|t| (t.name.clone(), t.unknown.clone())).collect();
+        let need = model.future.iter().filter_map(|f| f.task.as_ref());
+        let tasks: Vec<(Name, Name)> = model.classes.iter().chain(need).map(|t| (t.name.clone(), t.unknown.clone())).collect();
         for (task, unknown) in &tasks {
             let item = Field::new("item", DataType::Struct(class_fields()), true);
             fields.push(Field::new(task.as_str(), DataType::List(Arc::new(item)), false));
             fields.push(Field::new(unknown.as_str(), DataType::Boolean, true));
         }
+        let future = model.manifest.future.as_ref();
+        let (churn, spend) = (future.is_some_and(|f| f.churn.is_some()), future.is_some_and(|f| f.spend.is_some()));
+        if churn {
+            fields.push(Field::new("churn", DataType::Struct(ahead_fields(&["probability"])), false));
+        }
+        if spend {
+            fields.push(Field::new("spend", DataType::Struct(ahead_fields(&["purchases", "amount"])), false));
+        }
         let schema = Arc::new(Schema::new(fields));
-        Ok(Self { writer: ArrowWriter::try_new(file, schema.clone(), None)?, schema, tasks, satisfied, rows: Vec::with_capacity(ROWS) })
+        Ok(Self {
+            writer: ArrowWriter::try_new(file, schema.clone(), None)?,
+            schema,
+            tasks,
+            satisfied,
+            churn,
+            spend,
+            rows: Vec::with_capacity(ROWS),
+        })
     }
 
     fn write(&mut self, score: &Score) -> anyhow::Result<()> {
@@ -146,6 +165,17 @@ impl ParquetScores {
             rows.iter().for_each(|r| b.append_option(r.classes.contains_key(unknown).then_some(true)));
             columns.push(Arc::new(b.finish()));
         }
+        let days = |of: fn(&Score) -> Option<u32>| -> ArrayRef { Arc::new(rows.iter().map(of).collect::<UInt32Array>()) };
+        let floats = |of: fn(&Score) -> Option<f32>| -> ArrayRef { Arc::new(rows.iter().map(of).collect::<Float32Array>()) };
+        if self.churn {
+            let parts = vec![floats(|r| r.churn.map(|c| c.probability)), days(|r| r.churn.map(|c| c.horizon_days))];
+            columns.push(Arc::new(StructArray::new(ahead_fields(&["probability"]), parts, None)));
+        }
+        if self.spend {
+            let (purchases, amount) = (floats(|r| r.spend.map(|s| s.purchases)), floats(|r| r.spend.map(|s| s.amount)));
+            let parts = vec![purchases, amount, days(|r| r.spend.map(|s| s.horizon_days))];
+            columns.push(Arc::new(StructArray::new(ahead_fields(&["purchases", "amount"]), parts, None)));
+        }
         self.writer.write(&RecordBatch::try_new(self.schema.clone(), columns)?)?;
         self.rows.clear();
         Ok(())
@@ -160,6 +190,12 @@ impl ParquetScores {
 
 fn satisfaction_fields() -> Fields {
     ["value", "dissatisfied", "neutral", "satisfied", "baseline"].map(|n| Field::new(n, DataType::Float32, true)).to_vec().into()
+}
+
+/// Numbers over a horizon.
+fn ahead_fields(numbers: &[&str]) -> Fields {
+    let numbers = numbers.iter().map(|n| Field::new(*n, DataType::Float32, true));
+    numbers.chain([Field::new("horizon_days", DataType::UInt32, true)]).collect()
 }
 
 fn class_fields() -> Fields {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::{LineWriter, ScoreWriter};
 use super::usage;
 use crate::alert::AlertState;
-use crate::engine::{Engine, Outcome, Score, States};
+use crate::engine::{Engine, Outcome, Score, States, forecast};
 use crate::interaction::file::Records;
 use crate::interaction::{DecodeOptions, Interaction, Reject, RejectClass, Timestamp, decode};
 
@@ -42,6 +42,9 @@ pub struct Args {
     /// One score per customer as of this time (RFC 3339); later interactions are ignored.
     #[arg(long, value_name = "T")]
     as_of: Option<String>,
+    /// How far ahead churn and spend look, in days; the bundle's otherwise.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    horizon_days: Option<u32>,
     /// Take alert policies and `[state]` from this configuration instead of the defaults.
     #[arg(long, value_name = "F")]
     config: Option<PathBuf>,
@@ -56,7 +59,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let model = super::load_model(&args.model)?;
     let mut scorer = Scorer {
         scores: ScoreWriter::create(&args.output, &model)?,
-        engine: Engine::new(model, policies, config)?,
+        engine: Engine::new(model, policies, config)?.with_horizon(args.horizon_days),
         states: States::new(),
         alerts: args.alerts.as_deref().map(LineWriter::create).transpose()?,
         rejects: args.rejects.as_deref().map(LineWriter::create).transpose()?,
@@ -206,16 +209,14 @@ impl Scorer {
     fn finish(mut self) -> anyhow::Result<Counts> {
         self.flush()?;
         if let Some(t) = self.as_of {
-            self.counts.scored = self.latest.len() as u64;
-            for (customer, mut score) in std::mem::take(&mut self.latest) {
-                score.interaction_id = None;
-                score.occurred_at = t;
-                let baseline = self.states.get(&customer).and_then(|s| s.model.as_ref()).map(|m| m.baseline);
-                let mean = self.engine.model().manifest.satisfaction.as_ref().map(|h| h.mean);
-                if let (Some(s), Some(baseline), Some(mean)) = (&mut score.satisfaction, baseline, mean) {
-                    s.baseline = baseline.level(mean);
-                }
-                self.scores.write(&score)?;
+            let mut scores: Vec<Score> = std::mem::take(&mut self.latest).into_values().collect();
+            self.counts.scored = scores.len() as u64;
+            self.engine.as_of(&mut scores, &self.states, t)?;
+            if let (Some(days), Some(forecast)) = (self.engine.horizon_days(), forecast(&self.engine, &scores)) {
+                eprintln!("{days} days from {t}: {} purchases, amount {} expected (80 % interval)", forecast.purchases, forecast.amount);
+            }
+            for score in &scores {
+                self.scores.write(score)?;
             }
         }
         self.scores.finish()?;

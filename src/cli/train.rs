@@ -23,6 +23,9 @@ pub struct Args {
     config: Option<PathBuf>,
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Train as if nothing had happened from this time (RFC 3339) on.
+    #[arg(long, value_name = "T")]
+    until: Option<String>,
     /// How far ahead labels of the future look, in days; the configuration's otherwise (default 90).
     #[arg(long, value_name = "N")]
     horizon_days: Option<u32>,
@@ -63,7 +66,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         eprintln!("{sentence}");
     }
-    let job = Job { interactions: args.interactions, labels: args.labels, out: args.out, seed: args.seed, config };
+    let until = args.until.as_deref().map(crate::interaction::Timestamp::parse).transpose().map_err(|e| usage(format!("--until: {e}")))?;
+    let job = Job { interactions: args.interactions, labels: args.labels, out: args.out, seed: args.seed, until, config };
     let bar = progress_bar("");
     bar.set_length(1000);
     let made = make(&job, |progress| match progress {

@@ -26,7 +26,7 @@ pub enum Phase {
 
 /// One thread's engine: a model, policies and reused buffers. Holds nothing of any customer.
 pub struct Engine {
-    runner: Runner,
+    pub(super) runner: Runner,
     policies: Arc<Policies>,
     config: EngineConfig,
     /// Vector of the empty text.
@@ -37,6 +37,8 @@ pub struct Engine {
     vectors: Vec<f32>,
     features: Vec<f32>,
     next: Vec<f32>,
+    /// Instead of the bundle's.
+    pub(super) horizon_days: Option<u32>,
 }
 
 /// An accepted interaction on its way through the batch. Its text vector is row `n` of `vectors`, `n` its place among the accepted ones.
@@ -71,6 +73,7 @@ impl Engine {
             vectors: Vec::new(),
             features: Vec::new(),
             next: Vec::new(),
+            horizon_days: None,
         })
     }
 
@@ -200,6 +203,7 @@ impl Engine {
             }
         })?;
         drop(steps);
+        let scored: Vec<usize> = rows.iter().map(|(_, a)| a.index).collect();
         for (n, ((_, a), row)) in rows.into_iter().zip(heads).enumerate() {
             let interaction = &batch[a.index];
             if let Some(state) = states.get_mut(&interaction.customer_id) {
@@ -209,6 +213,16 @@ impl Engine {
                 let index = a.index;
                 let score = self.advance(interaction, a, row, state, now, &mut |alert| alerts.push((index, alert)))?;
                 outcomes[index] = Some(Outcome::Scored(score));
+            }
+        }
+        if model.future.is_some() {
+            let empty = CustomerState::default();
+            let state = |i: &usize| (states.get(&batch[*i].customer_id).unwrap_or(&empty), batch[*i].occurred_at);
+            let ahead = self.ahead(&scored.iter().map(state).collect::<Vec<_>>()).map_err(|e| e.0)?;
+            for (i, ahead) in scored.into_iter().zip(ahead) {
+                if let Some(Outcome::Scored(score)) = &mut outcomes[i] {
+                    ahead.put(score);
+                }
             }
         }
         Ok(())

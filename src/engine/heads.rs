@@ -22,18 +22,23 @@ pub fn satisfaction(head: &SatisfactionHead, logits: &[f32], baseline: f32) -> S
 
 /// Adds the top labels of a class task to `out`.
 pub fn classes(head: &ClassHead, task: &ClassTask, logits: &[f32], out: &mut BTreeMap<Name, ClassScore>) {
+    let top = top(head, task, logits);
+    if let (Some(limit), Some(best)) = (head.unknown_below, top.first())
+        && best.probability < limit
+    {
+        out.insert(task.unknown.clone(), ClassScore::Unknown(true));
+    }
+    out.insert(task.name.clone(), ClassScore::Top(top));
+}
+
+/// The most probable labels, falling.
+pub fn top(head: &ClassHead, task: &ClassTask, logits: &[f32]) -> Vec<ClassProbability> {
     let mut p: Vec<f32> = logits.iter().map(|x| x * head.scale).collect();
     softmax(&mut p);
     let mut order: Vec<usize> = (0..p.len().min(task.labels.len())).collect();
     order.sort_by(|&a, &b| p[b].total_cmp(&p[a]).then(a.cmp(&b)));
     order.truncate(TOP);
-    if let (Some(limit), Some(&best)) = (head.unknown_below, order.first())
-        && p[best] < limit
-    {
-        out.insert(task.unknown.clone(), ClassScore::Unknown(true));
-    }
-    let top = order.into_iter().map(|i| ClassProbability { label: task.labels[i].clone(), probability: p[i] }).collect();
-    out.insert(task.name.clone(), ClassScore::Top(top));
+    order.into_iter().map(|i| ClassProbability { label: task.labels[i].clone(), probability: p[i] }).collect()
 }
 
 fn softmax(x: &mut [f32]) {

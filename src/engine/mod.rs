@@ -3,6 +3,7 @@
 //! Knows no log, clock, disk or thread; time comes in as data. The same core serves `serve`, `score`, `evaluate` and training.
 
 mod apply;
+mod future;
 mod heads;
 mod observe;
 mod reasons;
@@ -10,6 +11,7 @@ mod replay;
 mod score;
 
 pub use apply::{Engine, Phase, admit};
+pub use future::{Ahead, Forecast, Total, forecast, forecast_of};
 pub use observe::watch_score;
 pub use score::{Churn, ClassProbability, ClassScore, Satisfaction, Score, Segment, Spend};
 

@@ -3,9 +3,11 @@
 //! Knows no bundle: which columns a bundle adds (one-hots) and how it scales them is [`crate::model::Layout`].
 
 mod behaviour;
+mod future;
 mod overlap;
 
 pub use behaviour::{BEHAVIOUR, behaviour};
+pub use future::{NEED_COLUMNS, Past, needs, past};
 pub use overlap::Overlap;
 
 use std::collections::VecDeque;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::future::{self, Future, FutureGolden};
 use super::plan::{Plans, Runner, Step};
 use super::{FORMAT, Layout, Manifest, TextInput, Tokenizer, TokenizerFile};
 use crate::customer::words;
@@ -40,6 +41,8 @@ pub struct Model {
     pub version_hash: u64,
     /// Class tasks in the order of the manifest.
     pub classes: Vec<ClassTask>,
+    /// The graph of [`Manifest::future`].
+    pub future: Option<Future>,
     pub(super) plans: Plans,
     dir: PathBuf,
 }
@@ -127,6 +130,15 @@ impl Model {
         }
         let golden: Golden = parse(&dir.join("golden.json"), file("golden.json")?)?;
         let plans = Plans::build(&manifest, file("text_cnn.onnx")?, file("sequence.onnx")?).map_err(|(name, what)| wrong(name, what))?;
+        let future = match &manifest.future {
+            Some(head) => {
+                let graph = Future::build(head, file(future::GRAPH)?).map_err(|e| wrong(future::GRAPH, e))?;
+                let golden: FutureGolden = parse(&dir.join(future::GOLDEN), file(future::GOLDEN)?)?;
+                graph.check(head, &golden, GOLDEN_TOLERANCE).map_err(BundleError::Golden)?;
+                Some(graph)
+            }
+            None => None,
+        };
         let classes = manifest
             .classes
             .iter()
@@ -142,6 +154,7 @@ impl Model {
             version: Name::from(manifest.version.as_str()),
             version_hash: xxh3_64(manifest.version.as_bytes()),
             classes,
+            future,
             plans,
             manifest,
             dir,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::future::FutureHead;
+
 /// Version of the bundle format that this build writes and reads.
 pub const FORMAT: u32 = 1;
 
@@ -23,6 +25,9 @@ pub struct Manifest {
     pub satisfaction: Option<SatisfactionHead>,
     /// Class tasks by name.
     pub classes: BTreeMap<String, ClassHead>,
+    /// Churn, spend and next need (`future.onnx`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub future: Option<FutureHead>,
     pub training: Training,
     /// Metrics as judged in training, by task.
     pub metrics: serde_json::Value,

@@ -4,6 +4,7 @@
 
 mod bundle;
 pub mod drift;
+pub mod future;
 mod layout;
 mod manifest;
 mod plan;
@@ -12,6 +13,7 @@ mod tokenizer;
 
 pub use bundle::{BundleError, ClassTask, Golden, GoldenStep, Model, content_version};
 pub use drift::{Reference, Watch};
+pub use future::{ChurnHead, Expected, Future, FutureGolden, FutureHead, Horizon, SpendHead, return_logit};
 pub use layout::Layout;
 pub use manifest::{ClassHead, FORMAT, Manifest, SatisfactionHead, Training};
 pub use plan::{Runner, Step};

@@ -61,7 +61,7 @@ impl Plans {
 }
 
 /// Reads a graph, checks the names of its inputs and returns those of its outputs.
-fn read(bytes: &[u8], inputs: &[&str]) -> Result<(pb::ModelProto, Vec<String>), String> {
+pub(super) fn read(bytes: &[u8], inputs: &[&str]) -> Result<(pb::ModelProto, Vec<String>), String> {
     let proto = tract_onnx::onnx().proto_model_for_read(&mut Cursor::new(bytes)).map_err(|e| format!("{e:#}"))?;
     let graph = proto.graph.as_ref().ok_or("there is no graph")?;
     let found: Vec<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
@@ -73,7 +73,7 @@ fn read(bytes: &[u8], inputs: &[&str]) -> Result<(pb::ModelProto, Vec<String>), 
 }
 
 /// Fixes the symbolic batch `B` and optimises. A graph that tract cannot type may panic inside it.
-fn plan(proto: &pb::ModelProto, batch: usize) -> Result<Arc<TypedRunnableModel>, String> {
+pub(super) fn plan(proto: &pb::ModelProto, batch: usize) -> Result<Arc<TypedRunnableModel>, String> {
     let build = || -> TractResult<_> {
         let typed = tract_onnx::onnx().model_for_proto_model(proto)?.into_typed()?.into_decluttered()?;
         let b = typed.symbols.sym("B");
@@ -87,6 +87,7 @@ pub struct Runner {
     model: Arc<Model>,
     text: TypedSimpleState,
     sequence: TypedSimpleState,
+    future: Option<TypedSimpleState>,
     rows: [Vec<f32>; 3],
     ids: Vec<i64>,
 }
@@ -97,7 +98,8 @@ impl Runner {
     pub fn new(model: Arc<Model>) -> Result<Self, String> {
         let text = model.plans.text.spawn().map_err(|e| format!("{e:#}"))?;
         let sequence = model.plans.sequence.spawn().map_err(|e| format!("{e:#}"))?;
-        Ok(Self { model, text, sequence, rows: Default::default(), ids: Vec::new() })
+        let future = model.future.as_ref().map(|f| f.spawn()).transpose()?;
+        Ok(Self { model, text, sequence, future, rows: Default::default(), ids: Vec::new() })
     }
 
     pub fn model(&self) -> &Arc<Model> {
@@ -140,6 +142,17 @@ impl Runner {
     /// tract's message, where the graph does not fit its manifest.
     pub fn step(&mut self, steps: &[Step<'_>], take: impl FnMut(usize, &str, &[f32])) -> Result<(), String> {
         self.step_raw(steps, take).map_err(|e| format!("sequence.onnx: {e:#}"))
+    }
+
+    /// Runs `future.onnx` over rows; see [`super::future::Future::run`]. Nothing happens where the bundle has none.
+    ///
+    /// # Errors
+    /// tract's message, where the graph does not fit its manifest.
+    pub fn future(&mut self, inputs: &[&[f32]], take: impl FnMut(usize, &str, &[f32])) -> Result<(), String> {
+        match (&self.model.future, &mut self.future) {
+            (Some(future), Some(state)) => future.run(state, inputs, take),
+            _ => Ok(()),
+        }
     }
 
     fn step_raw(&mut self, steps: &[Step<'_>], mut take: impl FnMut(usize, &str, &[f32])) -> TractResult<()> {

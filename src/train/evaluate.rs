@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
+use super::future::judge::{self as future, FutureReport};
 use super::judge::{Judged, Task, TaskReport, report};
 use super::metrics::Row;
 use super::record::{Counts, Labels, Recording, read_interactions, record};
@@ -21,10 +23,29 @@ use crate::interaction::{Interaction, SATISFACTION, Timestamp};
 use crate::model::Model;
 
 /// What `--json` writes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     pub model: String,
     pub tasks: BTreeMap<String, TaskReport>,
+    /// Tasks of the future, as of a time.
+    pub future: FutureReport,
+}
+
+/// One key per task, whatever it is of.
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Tasks<'a> {
+            #[serde(flatten)]
+            labelled: &'a BTreeMap<String, TaskReport>,
+            #[serde(flatten)]
+            future: &'a FutureReport,
+        }
+        let mut report = serializer.serialize_struct("Report", 2)?;
+        report.serialize_field("model", &self.model)?;
+        report.serialize_field("tasks", &Tasks { labelled: &self.tasks, future: &self.future })?;
+        report.end()
+    }
 }
 
 /// Interactions of one call of the engine.
@@ -42,6 +63,7 @@ pub fn evaluate(
     interactions: &[PathBuf],
     labels: &[PathBuf],
     as_of: Option<Timestamp>,
+    horizon_days: Option<u32>,
     mut progress: impl FnMut(usize, usize),
 ) -> anyhow::Result<(Report, Counts)> {
     let recording = record(interactions, labels)?;
@@ -57,11 +79,12 @@ pub fn evaluate(
             (&*item.id, (labels, who))
         })
         .collect();
-    anyhow::ensure!(!known.is_empty(), "there is nothing to judge: no label belongs to an accepted interaction");
+    let ahead = as_of.filter(|_| model.manifest.future.is_some());
+    anyhow::ensure!(!known.is_empty() || ahead.is_some(), "there is nothing to judge: no label belongs to an accepted interaction");
 
     let mut judges = Judges::new(&model, Names::of(&recording));
     let version = model.manifest.version.clone();
-    let mut engine = Engine::new(model.clone(), policies, EngineConfig::default())?;
+    let mut engine = Engine::new(model.clone(), policies, EngineConfig::default())?.with_horizon(horizon_days);
     let mut states = States::new();
     let mut batch: Vec<Interaction> = Vec::new();
     let mut done = 0;
@@ -86,8 +109,15 @@ pub fn evaluate(
     })?;
     flush(&mut batch)?;
 
-    let report = Report { model: version, tasks: judges.report(&model, &recording, as_of)? };
-    anyhow::ensure!(!report.tasks.is_empty(), "there is nothing to judge: the model has no head for any task of the labels");
+    let future = match ahead {
+        Some(at) => future::judge(&mut engine, &states, &recording, at)?,
+        None => FutureReport::default(),
+    };
+    let report = Report { model: version, tasks: judges.report(&model, &recording, as_of)?, future };
+    anyhow::ensure!(
+        !report.tasks.is_empty() || report.future != FutureReport::default(),
+        "there is nothing to judge: the model has no head for any task of the labels"
+    );
     Ok((report, recording.counts))
 }
 

@@ -35,6 +35,7 @@ mod write;
 
 pub mod bootstrap;
 pub mod evaluate;
+pub mod future;
 pub mod holdout;
 pub mod judge;
 pub mod metrics;

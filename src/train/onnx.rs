@@ -16,7 +16,7 @@ use super::network::{
     TEXT, TEXT_BIAS, WORDS,
 };
 
-const FLOAT: i32 = 1;
+pub(super) const FLOAT: i32 = 1;
 const INT64: i32 = 7;
 
 /// Widths of what the graphs exchange.
@@ -35,40 +35,41 @@ pub fn widths(network: &Network, exported: &[Option<&str>]) -> Widths {
     Widths { vector: a.vector + pooled, state: a.hidden + 2 * a.vector }
 }
 
+/// A graph in the making.
 #[derive(Default)]
-struct Builder {
+pub(super) struct Builder {
     graph: pb::GraphProto,
 }
 
 impl Builder {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         Self { graph: pb::GraphProto { name: name.into(), ..Default::default() } }
     }
 
-    fn input(&mut self, name: &str, kind: i32, dims: &[Dim]) {
+    pub(super) fn input(&mut self, name: &str, kind: i32, dims: &[Dim]) {
         self.graph.input.push(value(name, kind, dims));
     }
 
-    fn output(&mut self, name: &str, dims: &[Dim]) {
+    pub(super) fn output(&mut self, name: &str, dims: &[Dim]) {
         self.graph.output.push(value(name, FLOAT, dims));
     }
 
-    fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) {
+    pub(super) fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) {
         let raw_data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.tensor(name, dims, FLOAT, raw_data);
     }
 
-    fn ints(&mut self, name: &str, values: &[i64]) {
+    pub(super) fn ints(&mut self, name: &str, values: &[i64]) {
         let raw_data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.tensor(name, &[values.len()], INT64, raw_data);
     }
 
-    fn tensor(&mut self, name: &str, dims: &[usize], data_type: i32, raw_data: Vec<u8>) {
+    pub(super) fn tensor(&mut self, name: &str, dims: &[usize], data_type: i32, raw_data: Vec<u8>) {
         let dims = dims.iter().map(|&d| d as i64).collect();
         self.graph.initializer.push(pb::TensorProto { name: name.into(), dims, data_type, raw_data, ..Default::default() });
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<pb::AttributeProto>) {
+    pub(super) fn node(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<pb::AttributeProto>) {
         self.graph.node.push(pb::NodeProto {
             op_type: op.into(),
             name: format!("{op}_{}", outputs.iter().find(|o| !o.is_empty()).unwrap_or(&"")),
@@ -80,7 +81,7 @@ impl Builder {
     }
 
     /// `out = input[:, from..to]`
-    fn columns(&mut self, input: &str, from: usize, to: usize, out: &str) {
+    pub(super) fn columns(&mut self, input: &str, from: usize, to: usize, out: &str) {
         let (start, end) = (format!("{out}_from"), format!("{out}_to"));
         self.ints(&start, &[from as i64]);
         self.ints(&end, &[to as i64]);
@@ -91,13 +92,13 @@ impl Builder {
     }
 
     /// `out = input · weight + bias`
-    fn layer(&mut self, input: &str, weight: &str, bias: &str, out: &str) {
+    pub(super) fn layer(&mut self, input: &str, weight: &str, bias: &str, out: &str) {
         let product = format!("{out}_product");
         self.node("MatMul", &[input, weight], &[&product], vec![]);
         self.node("Add", &[&product, bias], &[out], vec![]);
     }
 
-    fn finish(self) -> Vec<u8> {
+    pub(super) fn finish(self) -> Vec<u8> {
         pb::ModelProto {
             ir_version: 8,
             opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: 17 }],
@@ -110,7 +111,7 @@ impl Builder {
 }
 
 #[derive(Clone, Copy)]
-enum Dim {
+pub(super) enum Dim {
     Fixed(usize),
     Named(&'static str),
 }

@@ -46,9 +46,13 @@ pub struct Recording {
     pub kinds: BTreeMap<Box<str>, usize>,
     pub channels: BTreeMap<Box<str>, usize>,
     pub languages: BTreeMap<Box<str>, usize>,
+    /// How often each category occurs.
+    pub categories: BTreeMap<Box<str>, usize>,
     /// Event times of the earliest and the latest interaction.
     pub from: Option<Timestamp>,
     pub to: Option<Timestamp>,
+    /// Where the input was cut: interactions at or after it were there, and were not read.
+    pub until: Option<Timestamp>,
     pub counts: Counts,
 }
 
@@ -126,6 +130,14 @@ struct Rating {
 /// # Errors
 /// See [`read_interactions`] and [`read_labels`].
 pub fn record(interactions: &[PathBuf], labels: &[PathBuf]) -> anyhow::Result<Recording> {
+    record_until(interactions, labels, None)
+}
+
+/// As [`record`], as if nothing had happened from `until` on.
+///
+/// # Errors
+/// See [`record`].
+pub fn record_until(interactions: &[PathBuf], labels: &[PathBuf], until: Option<Timestamp>) -> anyhow::Result<Recording> {
     let given = read_labels(labels)?;
     let mut recording = Recording::default();
     let mut states = States::new();
@@ -138,6 +150,10 @@ pub fn record(interactions: &[PathBuf], labels: &[PathBuf]) -> anyhow::Result<Re
     let mut counts = Counts::default();
     let mut abouts: HashMap<Box<str>, Option<(usize, usize)>> = HashMap::new();
     counts.rejected = read_interactions(interactions, |interaction| {
+        if until.is_some_and(|t| interaction.occurred_at >= t) {
+            recording.until = until;
+            return Ok(());
+        }
         match admit(&interaction, &mut states, &config) {
             Some(Outcome::Duplicate) => {
                 counts.duplicates += 1;
@@ -166,6 +182,9 @@ pub fn record(interactions: &[PathBuf], labels: &[PathBuf]) -> anyhow::Result<Re
         }
         if let Some(language) = &interaction.language {
             *recording.languages.entry(language.clone()).or_default() += 1;
+        }
+        if let Some(category) = &interaction.category {
+            *recording.categories.entry(category.clone()).or_default() += 1;
         }
         let at = interaction.occurred_at;
         recording.from = Some(recording.from.map_or(at, |t| t.min(at)));

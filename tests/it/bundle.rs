@@ -113,6 +113,7 @@ pub fn write(dir: &Path, seed: u64) {
             "intent".to_string(),
             ClassHead { labels: INTENTS.map(String::from).to_vec(), scale: 1.0, unknown_below: Some(0.4) },
         )]),
+        future: None,
         training: Training {
             from: "2026-01-01T00:00:00Z".into(),
             to: end.into(),

@@ -24,10 +24,10 @@ use prepared::json_file;
 use super::config::Config;
 use super::holdout::{Division, Holdout, Part, View};
 use super::judge::{self, Task, TaskReport};
-use super::record::{Counts, Recording, record};
+use super::record::{Counts, Recording, record_until};
 use super::report::{self, Report};
 use super::slices::Names;
-use super::{SATISFACTION_CLASSES, TFIDF, fit, reference, satisfaction_class, search, write};
+use super::{SATISFACTION_CLASSES, TFIDF, fit, future, reference, satisfaction_class, search, write};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
 use crate::model::Reference;
@@ -39,6 +39,8 @@ pub struct Job {
     pub labels: Vec<PathBuf>,
     pub out: PathBuf,
     pub seed: u64,
+    /// Interactions at or after it are not read.
+    pub until: Option<Timestamp>,
     pub config: Config,
 }
 
@@ -72,7 +74,7 @@ pub struct Span {
 pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result<Made> {
     job.config.check().map_err(usage)?;
     write::check_place(&job.out)?;
-    let recording = record(&job.interactions, &job.labels)?;
+    let recording = record_until(&job.interactions, &job.labels, job.until)?;
     let (Some(from), Some(to)) = (recording.from, recording.to) else {
         let what = format!("there is no valid interaction in the input ({} records rejected)", recording.counts.rejected);
         return Err(usage(what));
@@ -106,7 +108,16 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let tasks = judge.tasks(&Said::of(&network, &judged), &mut files, &mut notes);
     let reference = reference::reference(&network, &prepared, &heads, &fitted);
     files.insert(Reference::FILE.into(), json_file(&reference)?);
-    let manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &Span { from, to });
+    let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &Span { from, to });
+    let future = future::train::train(&recording, &job.config, holdout, job.seed, &mut notes)?;
+    let ahead = future.as_ref().map(|made| serde_json::to_value(&made.report)).transpose()?;
+    if let Some(made) = future {
+        files.extend(made.files);
+        manifest.future = Some(made.head);
+        if let serde_json::Value::Object(metrics) = &mut manifest.metrics {
+            metrics.extend(made.report.metrics()?);
+        }
+    }
     let watch = reference::watch(&network, &prepared, &heads, &reference, &judged, |sequence, step| parts.judge[sequence].contains(step));
     let report = Report {
         model: String::new(),
@@ -119,7 +130,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         inputs: watch.drift().into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
         left_out: notes.into_left_out(),
         behaviour: None,
-        future: None,
+        future: ahead,
     };
     let version = write::write(&job.out, manifest, &files, to, |manifest| report.files(manifest))?;
     Ok(Made { version, counts: recording.counts, tasks })

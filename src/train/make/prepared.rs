@@ -154,6 +154,7 @@ impl Prepared {
             feature_hash: self.layout.hash(),
             satisfaction,
             classes: classes.collect(),
+            future: None,
             training: Training {
                 from: span.from.to_string(),
                 to: span.to.to_string(),

@@ -53,7 +53,14 @@ fn data(dir: &Path, satisfaction: bool, intent: bool, text: bool) -> Job {
     }
     fs::write(dir.join("i.jsonl"), interactions).expect("temporary file");
     fs::write(dir.join("l.jsonl"), labels).expect("temporary file");
-    Job { interactions: vec![dir.join("i.jsonl")], labels: vec![dir.join("l.jsonl")], out: dir.join("bundle"), seed: 3, config: config() }
+    Job {
+        interactions: vec![dir.join("i.jsonl")],
+        labels: vec![dir.join("l.jsonl")],
+        out: dir.join("bundle"),
+        seed: 3,
+        until: None,
+        config: config(),
+    }
 }
 
 fn train(job: &Job) -> (Made, Vec<String>) {
@@ -75,7 +82,8 @@ fn learns_both_tasks_and_the_bundle_serves() {
     let model = Model::load(&job.out).expect("a sound bundle");
     assert_eq!(model.manifest.version, made.version);
     assert!(made.version.starts_with("2024-01-28-"), "{}", made.version);
-    let (report, _) = evaluate(model, Arc::new(Policies::standard()), &job.interactions, &job.labels, None, |_, _| {}).expect("a report");
+    let (report, _) =
+        evaluate(model, Arc::new(Policies::standard()), &job.interactions, &job.labels, None, None, |_, _| {}).expect("a report");
     let satisfaction = &report.tasks["satisfaction"];
     assert!(satisfaction.quality.accuracy > 0.95, "{satisfaction:?}");
     assert!(satisfaction.baselines["tfidf"].quality.accuracy > 0.95, "{satisfaction:?}");

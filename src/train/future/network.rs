@@ -1,0 +1,358 @@
+//! The network of the future in burn: behaviour → a survival curve, expected purchases, the next category.
+//!
+//! Knows rows of numbers; nothing of customers, files or ONNX. The forms are those of [`crate::model::future`].
+
+use std::collections::HashMap;
+
+use burn::tensor::activation::{log_softmax, sigmoid, silu, softplus};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use super::snapshots::Snapshot;
+use crate::features::{BEHAVIOUR, NEED_COLUMNS, needs};
+use crate::model::FutureHead;
+use crate::model::future::{AGE, GROWTH, MOST_RATE, MOST_SCALE, MOST_VALUE, UNIT};
+use crate::train::lookup::to_vec;
+use crate::train::network::Parameter;
+use crate::train::optimizer::{Optimizer, Settings};
+
+/// Width of both hidden layers.
+pub const HIDDEN: usize = 32;
+/// Outputs: two of the survival curve, three of spend.
+pub const OUTPUTS: usize = 5;
+
+pub const FIRST: usize = 0;
+pub const SECOND: usize = 2;
+pub const LAST: usize = 4;
+/// From the latest categories, from the hidden layer, bias.
+pub const NEEDS: usize = 6;
+
+/// Weights; each layer is followed by its bias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Net {
+    pub parameters: Vec<Parameter>,
+    /// Number of categories, 0: no such head.
+    pub categories: usize,
+}
+
+/// Which heads have a loss, and how the values are scaled.
+#[derive(Debug, Clone)]
+pub struct Task<'a> {
+    /// Scaling of behaviour; the spend head's rate and value.
+    pub head: &'a FutureHead,
+    pub numbers: &'a HashMap<u32, u32>,
+    /// Mean purchases and amount of a snapshot, which divide the losses of spend.
+    pub purchases: f32,
+    pub amount: f32,
+}
+
+/// Outputs row after row.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    pub survival: Vec<f32>,
+    pub spend: Vec<f32>,
+    pub needs: Vec<f32>,
+}
+
+impl Net {
+    /// Fresh weights: the last layers are zero, the bias of the categories is the logarithm of their `frequencies`.
+    pub fn new(frequencies: &[f32], seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut parameters = Vec::new();
+        let mut push = |name: &str, dims: [usize; 2], range: f32, decay: bool| {
+            let values = (0..dims[0] * dims[1]).map(|_| rng.random_range(-1.0f32..1.0) * range).collect();
+            parameters.push(Parameter { name: name.into(), dims, values, decay });
+        };
+        let by_inputs = |n: usize| 1.0 / (n as f32).sqrt();
+        let k = frequencies.len();
+        push("first", [BEHAVIOUR.len(), HIDDEN], by_inputs(BEHAVIOUR.len()), true);
+        push("first_bias", [1, HIDDEN], 0.0, false);
+        push("second", [HIDDEN, HIDDEN], by_inputs(HIDDEN), true);
+        push("second_bias", [1, HIDDEN], 0.0, false);
+        push("last", [HIDDEN, OUTPUTS], 0.0, true);
+        push("last_bias", [1, OUTPUTS], 0.0, false);
+        push("needs", [NEED_COLUMNS * k, k], 0.0, true);
+        push("needs_hidden", [HIDDEN, k], 0.0, true);
+        push("needs_bias", [1, k], 0.0, false);
+        if let Some(bias) = parameters.last_mut() {
+            bias.values = frequencies.iter().map(|f| f.max(1e-6).ln()).collect();
+        }
+        Self { parameters, categories: k }
+    }
+
+    fn weights(&self, device: &Device, track: bool) -> Vec<Tensor<2>> {
+        let tensor = |p: &Parameter| {
+            // A head without categories has no columns: a tensor of one stands for it and is not used.
+            let (values, dims) = if p.values.is_empty() { (vec![0.0], [1, 1]) } else { (p.values.clone(), p.dims) };
+            let t = Tensor::from_data(TensorData::new(values, dims), device);
+            if track { t.require_grad() } else { t }
+        };
+        self.parameters.iter().map(tensor).collect()
+    }
+
+    /// The outputs of snapshots.
+    pub fn run(&self, snapshots: &[Snapshot], task: &Task<'_>) -> Outputs {
+        let (mut behaviour, mut latest) = (Vec::new(), Vec::new());
+        for s in snapshots {
+            task.head.scale(&s.behaviour, &mut behaviour);
+            append_needs(s, task.numbers, self.categories, &mut latest);
+        }
+        self.run_rows(&behaviour, &latest)
+    }
+
+    /// The outputs of scaled rows.
+    pub fn run_rows(&self, behaviour: &[f32], latest: &[f32]) -> Outputs {
+        let device = Device::flex();
+        let weights = self.weights(&device, false);
+        let mut out = Outputs::default();
+        let (width, wide) = (BEHAVIOUR.len(), (NEED_COLUMNS * self.categories).max(1));
+        for (n, rows) in behaviour.chunks(4096 * width).enumerate() {
+            let count = rows.len() / width;
+            let hidden = hidden(matrix(rows.to_vec(), count, &device), &weights);
+            let last = to_vec(layer(hidden.clone(), &weights, LAST));
+            for row in last.chunks(OUTPUTS) {
+                out.survival.extend(&row[..2]);
+                out.spend.extend(&row[2..]);
+            }
+            if self.categories > 0 {
+                let latest = latest[n * 4096 * wide..][..count * wide].to_vec();
+                out.needs.extend(to_vec(need_logits(matrix(latest, count, &device), hidden, &weights)));
+            }
+        }
+        out
+    }
+
+    /// Loss of a batch, and its gradients added to `gradients` (one buffer per parameter).
+    pub fn learn(&self, batch: &[&Snapshot], task: &Task<'_>, gradients: &mut [Vec<f32>]) -> f32 {
+        let device = Device::flex().autodiff();
+        let weights = self.weights(&device, true);
+        let loss = self.loss(batch, task, &weights, &device);
+        let value = to_vec(loss.clone().inner())[0];
+        let mut grads = loss.backward();
+        for ((tensor, into), p) in weights.iter().zip(gradients).zip(&self.parameters) {
+            if let Some(g) = tensor.grad_remove(&mut grads).filter(|_| !p.values.is_empty()) {
+                into.iter_mut().zip(to_vec(g)).for_each(|(a, b)| *a += b);
+            }
+        }
+        value
+    }
+
+    fn loss(&self, batch: &[&Snapshot], task: &Task<'_>, weights: &[Tensor<2>], device: &Device) -> Tensor<1> {
+        let n = batch.len();
+        let mut behaviour = Vec::with_capacity(n * BEHAVIOUR.len());
+        batch.iter().for_each(|s| task.head.scale(&s.behaviour, &mut behaviour));
+        let hidden = hidden(matrix(behaviour, n, device), weights);
+        let last = layer(hidden.clone(), weights, LAST);
+        let output = |i: usize| last.clone().narrow(1, i, 1);
+        let column = |of: &dyn Fn(&Snapshot) -> f32| matrix(batch.iter().map(|s| of(s)).collect(), n, device);
+        let mut terms: Vec<Tensor<1>> = Vec::new();
+        if task.head.churn.is_some() {
+            let scale = output(1).clamp(-MOST_SCALE, MOST_SCALE).exp() * column(&|s| s.past.age + AGE);
+            let hazard = softplus(output(0), 1.0) * (column(&|s| s.days) / scale).log1p();
+            let returned = column(&|s| f32::from(u8::from(s.outcome.returned)));
+            let returns = (hazard.clone().neg().exp().neg() + 1.0).clamp_min(1e-6).log();
+            // −ln S = hazard for who stays away, −ln(1 − S) for who returns.
+            terms.push((hazard * (returned.clone().neg() + 1.0) - returns * returned).mean());
+        }
+        if let Some(spend) = &task.head.spend {
+            let growth = sigmoid(output(3) + GROWTH);
+            let own = column(&|s| spend.own(&s.past).purchases.max(1e-9).ln());
+            let ahead = column(&|s| (s.days / UNIT).max(1e-6).ln());
+            let log = own + output(2).clamp(-MOST_RATE, MOST_RATE) + growth * ahead;
+            terms.push(poisson(log.clone(), column(&|s| s.outcome.purchases as f32), task.purchases));
+            let value = column(&|s| spend.own(&s.past).amount.max(1e-9).ln()) + output(4).clamp(-MOST_VALUE, MOST_VALUE);
+            terms.push(poisson(log + value, column(&|s| s.outcome.amount as f32), task.amount));
+        }
+        let labelled: Vec<(i64, i64)> = batch.iter().zip(0..).filter_map(|(s, i)| s.need.map(|need| (i, i64::from(need)))).collect();
+        if self.categories > 0 && !labelled.is_empty() {
+            let rows: Vec<i64> = labelled.iter().map(|l| l.0).collect();
+            let mut latest = Vec::new();
+            rows.iter().for_each(|&i| append_needs(batch[i as usize], task.numbers, self.categories, &mut latest));
+            let m = rows.len();
+            let chosen = hidden.select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, [m]), device));
+            let logits = log_softmax(need_logits(matrix(latest, m, device), chosen, weights), 1);
+            let labels = Tensor::<2, Int>::from_data(TensorData::new(labelled.iter().map(|l| l.1).collect(), [m, 1]), device);
+            terms.push(logits.gather(1, labels).sum().mul_scalar(-1.0 / n as f32));
+        }
+        terms.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| Tensor::from_data(TensorData::new(vec![0.0f32], [1]), device))
+    }
+}
+
+fn append_needs(s: &Snapshot, numbers: &HashMap<u32, u32>, categories: usize, out: &mut Vec<f32>) {
+    let at = out.len();
+    out.resize(at + NEED_COLUMNS * categories, 0.0);
+    needs(s.latest.iter().copied(), numbers, &mut out[at..]);
+}
+
+fn matrix(values: Vec<f32>, rows: usize, device: &Device) -> Tensor<2> {
+    let columns = values.len() / rows.max(1);
+    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+}
+
+fn layer(x: Tensor<2>, weights: &[Tensor<2>], at: usize) -> Tensor<2> {
+    x.matmul(weights[at].clone()) + weights[at + 1].clone()
+}
+
+fn hidden(x: Tensor<2>, weights: &[Tensor<2>]) -> Tensor<2> {
+    silu(layer(silu(layer(x, weights, FIRST)), weights, SECOND))
+}
+
+fn need_logits(latest: Tensor<2>, hidden: Tensor<2>, weights: &[Tensor<2>]) -> Tensor<2> {
+    latest.matmul(weights[NEEDS].clone()) + hidden.matmul(weights[NEEDS + 1].clone()) + weights[NEEDS + 2].clone()
+}
+
+/// Mean of (λ − y ln λ) / scale: least where λ is the expected y, however y is spread.
+fn poisson(log: Tensor<2>, y: Tensor<2>, scale: f32) -> Tensor<1> {
+    (log.clone().exp() - y * log).mean().mul_scalar(1.0 / scale.max(1e-6))
+}
+
+/// Settings of [`fit`].
+pub const EPOCHS: usize = 4;
+const BATCH: usize = 256;
+
+/// Trains a network. `progress` is told the share done and the loss.
+pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u64, mut progress: impl FnMut(f32, f32)) -> Net {
+    let mut net = Net::new(frequencies, seed);
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed);
+    let total = EPOCHS * snapshots.len().div_ceil(BATCH);
+    let settings = Settings {
+        learning_rate: 3e-3,
+        beta1: 0.9,
+        beta2: 0.99,
+        epsilon: 1e-8,
+        weight_decay: 0.02,
+        clip: 1.0,
+        warm_up: 20,
+        floor: 0.02,
+        average: 0.99,
+    };
+    let mut optimizer = Optimizer::new(settings, total, &net.parameters);
+    let mut gradients: Vec<Vec<f32>> = net.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
+    let mut order: Vec<usize> = (0..snapshots.len()).collect();
+    let mut done = 0;
+    for _ in 0..EPOCHS {
+        order.shuffle(&mut rng);
+        for rows in order.chunks(BATCH) {
+            let batch: Vec<&Snapshot> = rows.iter().map(|&i| &snapshots[i]).collect();
+            let loss = net.learn(&batch, task, &mut gradients);
+            optimizer.step(&mut net.parameters, &mut gradients);
+            done += 1;
+            progress(done as f32 / total as f32, loss);
+        }
+    }
+    net.parameters = optimizer.averaged(&net.parameters);
+    net
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::Past;
+    use crate::interaction::Timestamp;
+    use crate::model::{ChurnHead, ClassHead, Horizon, SpendHead, return_logit};
+    use crate::train::future::timeline::Outcome;
+
+    fn head() -> FutureHead {
+        FutureHead {
+            horizon_days: 30,
+            behaviour_hash: FutureHead::behaviour_hash(),
+            mean: vec![0.0; BEHAVIOUR.len()],
+            deviation: vec![1.0; BEHAVIOUR.len()],
+            churn: Some(ChurnHead { scale: 1.0, bias: 0.0 }),
+            spend: Some(SpendHead { rate: 0.1, value: 5.0, purchases: 1.0, amount: 1.0, purchases_error: 0.0, amount_error: 0.0 }),
+            next_need: Some(ClassHead { labels: vec!["a".into(), "b".into(), "c".into()], scale: 1.0, unknown_below: None }),
+        }
+    }
+
+    fn snapshots() -> Vec<Snapshot> {
+        let snapshot = |i: u8| Snapshot {
+            customer: 0,
+            at: Timestamp(0),
+            behaviour: std::array::from_fn(|j| (f32::from(i) * 1.7 + j as f32 * 0.9).sin()),
+            past: Past { age: 20.0 * f32::from(i), purchases: f32::from(i), amount: 7.0 * f32::from(i) },
+            recency: 3.0,
+            latest: [11, 22, 33, 44].into_iter().skip(usize::from(i) % 4).collect(),
+            days: 10.0 + 30.0 * f32::from(i),
+            outcome: Outcome { returned: i % 2 == 0, purchases: u32::from(i % 3), amount: f64::from(i % 3) * 4.5, need: 0 },
+            need: (i % 4 != 3).then_some(u32::from(i % 3)),
+        };
+        (0..6).map(snapshot).collect()
+    }
+
+    #[test]
+    fn gradients_of_every_layer_equal_finite_differences() {
+        let head = head();
+        let numbers = HashMap::from([(11, 0), (22, 1), (33, 2)]);
+        let task = Task { head: &head, numbers: &numbers, purchases: 1.5, amount: 6.0 };
+        let snapshots = snapshots();
+        let batch: Vec<&Snapshot> = snapshots.iter().collect();
+        let mut net = Net::new(&[0.5, 0.3, 0.2], 4);
+        // Zero layers have no gradients behind them.
+        let mut rng = SmallRng::seed_from_u64(1);
+        net.parameters.iter_mut().flat_map(|p| &mut p.values).for_each(|v| *v += rng.random_range(-0.3f32..0.3));
+        let buffers = || net.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect::<Vec<Vec<f32>>>();
+        let mut gradients = buffers();
+        net.learn(&batch, &task, &mut gradients);
+        let mut unused = buffers();
+        let mut changed = net.clone();
+        for (p, gradients) in gradients.iter().enumerate() {
+            let mut seen = false;
+            // Every seventh weight: the others are like it.
+            for (i, &analytic) in gradients.iter().enumerate().step_by(7) {
+                let step = 2e-3f32;
+                let kept = changed.parameters[p].values[i];
+                let mut loss = |value: f32| {
+                    changed.parameters[p].values[i] = value;
+                    f64::from(changed.learn(&batch, &task, &mut unused))
+                };
+                let numeric = (loss(kept + step) - loss(kept - step)) / f64::from(2.0 * step);
+                changed.parameters[p].values[i] = kept;
+                let analytic = f64::from(analytic);
+                let name = &net.parameters[p].name;
+                assert!((numeric - analytic).abs() < 3e-3 + 0.02 * analytic.abs(), "{name}[{i}]: {analytic} against {numeric}");
+                seen |= analytic.abs() > 1e-4;
+            }
+            assert!(seen, "{} has no gradient at all", net.parameters[p].name);
+        }
+    }
+
+    #[test]
+    fn the_loss_has_the_forms_that_serving_reads() {
+        let mut head = head();
+        let numbers = HashMap::new();
+        let snapshots = snapshots();
+        let batch: Vec<&Snapshot> = snapshots.iter().collect();
+        let mut net = Net::new(&[0.5, 0.3, 0.2], 4);
+        net.parameters[LAST + 1].values = vec![0.4, -0.7, 0.3, -1.0, 0.2];
+        let rows = || snapshots.iter().map(|s| (s, [0.4f32, -0.7], [0.3f32, -1.0, 0.2]));
+        let loss = |head: &FutureHead| {
+            let task = Task { head, numbers: &numbers, purchases: 2.0, amount: 3.0 };
+            let mut none = Net { categories: 0, ..net.clone() };
+            none.parameters.iter_mut().skip(NEEDS).for_each(|p| p.values.clear());
+            let mut gradients: Vec<Vec<f32>> = none.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
+            f64::from(none.learn(&batch, &task, &mut gradients))
+        };
+        head.next_need = None;
+        let n = snapshots.len() as f64;
+        let churn_head = ChurnHead { scale: 1.0, bias: 0.0 };
+        let churn: f64 = rows()
+            .map(|(s, o, _)| {
+                let stays = f64::from(churn_head.probability(return_logit(&o, &s.past, Horizon(s.days))));
+                -if s.outcome.returned { 1.0 - stays } else { stays }.ln()
+            })
+            .sum();
+        let poisson = |expected: f32, y: f64| f64::from(expected) - y * f64::from(expected).ln();
+        let spend_head = head.spend.expect("a head");
+        let spend: f64 = rows()
+            .map(|(s, _, o)| {
+                let e = spend_head.expect(&o, &s.past, Horizon(s.days));
+                poisson(e.purchases, f64::from(s.outcome.purchases)) / 2.0 + poisson(e.amount, s.outcome.amount) / 3.0
+            })
+            .sum();
+        assert!((loss(&head) - (churn + spend) / n).abs() < 1e-3);
+        head.spend = None;
+        assert!((loss(&head) - churn / n).abs() < 1e-3);
+    }
+}

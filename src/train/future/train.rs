@@ -1,0 +1,426 @@
+//! Churn, spend and next need from a recording to what a bundle holds of them.
+//!
+//! Fit on what lies before the cut of [`Holdout`], calibrate on one half of the customers after it and judge on the other. What is set aside is
+//! never fitted on. What the data cannot teach is left out and said so.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+
+use super::baselines::{Baselines, FILE};
+use super::fit_baselines::fit_all;
+use super::judge::{FutureReport, Row, report};
+use super::network::{Net, Outputs, Task, fit};
+use super::snapshots::{Draw, Snapshot, draw, grid};
+use super::timeline::Timeline;
+use super::{end_of_data, export};
+use crate::customer::words;
+use crate::engine::{Ahead, Churn, ClassProbability, ClassScore, Spend, forecast_of};
+use crate::features::BEHAVIOUR;
+use crate::interaction::Timestamp;
+use crate::model::future::{GOLDEN, GRAPH};
+use crate::model::{ChurnHead, ClassHead, FutureHead, Horizon, SpendHead, return_logit};
+use crate::train::calibrate;
+use crate::train::config::Config;
+use crate::train::holdout::Holdout;
+use crate::train::make::Notes;
+use crate::train::record::{Recording, customer_share};
+
+/// What a bundle holds of the future.
+#[derive(Debug)]
+pub struct Made {
+    pub head: FutureHead,
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Quality on what was set aside.
+    pub report: FutureReport,
+}
+
+/// About how many snapshots are fitted on.
+const SNAPSHOTS: usize = 90_000;
+/// Times at which what is set aside is looked at.
+const TIMES: i64 = 6;
+/// Most categories of next need.
+const CATEGORIES: usize = 500;
+/// Fewest snapshots with a label, and of each kind of churn.
+const FEWEST: usize = 50;
+/// Standard deviation of the logarithm of a forecast, at the least.
+const LEAST_ERROR: f32 = 0.02;
+
+struct Data<'a> {
+    timelines: Vec<Timeline<'a>>,
+    categories: Vec<String>,
+    numbers: HashMap<u32, u32>,
+    horizon: f32,
+    first: Timestamp,
+    end: Timestamp,
+    holdout: Holdout,
+}
+
+/// Trains the heads of the future; `None` where there is nothing to learn.
+///
+/// # Errors
+/// A file of the bundle that cannot be made.
+pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64, notes: &mut Notes<'_>) -> anyhow::Result<Option<Made>> {
+    let Some(data) = Data::new(recording, config.horizon_days, holdout) else { return Ok(None) };
+    let mut left_out = |what: String| notes.left_out(what);
+    let span = data.end.days_since(data.first);
+    if span < f64::from(data.horizon) {
+        left_out(format!("churn, spend and next_need: the data spans {span:.0} days, labels look {} days ahead", data.horizon));
+        return Ok(None);
+    }
+    let (cut, after) = data.cut();
+    let fitted = |id: &str| !data.is_held_out(id);
+    let horizon = (data.horizon).min(data.end.days_since(after[0]) as f32);
+    let wanted = Draw { end: cut, horizon: data.horizon, count: SNAPSHOTS, seed };
+    let snapshots = draw(&data.timelines, &data.numbers, wanted, fitted);
+    let Some(head) = data.heads(&snapshots, config.min_class, &mut left_out) else { return Ok(None) };
+    let (mut head, net) = data.fit(&snapshots, head, seed, |done, loss| notes.fit("fitting churn, spend and next need", done, loss));
+    let own: Vec<&Timeline> = data.timelines.iter().filter(|t| fitted(t.id)).collect();
+    let baselines = fit_all(&own, cut, &snapshots, data.labels(&head));
+    let held = grid(&data.timelines, &data.numbers, &after, horizon, |id| data.after_cut(id));
+    let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
+        held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
+    data.calibrate(&mut head, &net, &calibration);
+    let report = data.report(&head, &net, &judged, &baselines, horizon);
+    let json = |value: Value| -> anyhow::Result<Vec<u8>> { Ok((serde_json::to_string(&value)? + "\n").into_bytes()) };
+    let files = BTreeMap::from([
+        (GRAPH.to_owned(), export::graph(&net, &head)),
+        (GOLDEN.to_owned(), json(serde_json::to_value(export::golden(&net, &head))?)?),
+        (FILE.to_owned(), json(serde_json::to_value(baselines)?)?),
+    ]);
+    Ok(Some(Made { head, files, report }))
+}
+
+impl<'a> Data<'a> {
+    fn new(recording: &'a Recording, horizon_days: u32, holdout: Holdout) -> Option<Self> {
+        let mut categories: Vec<(&str, usize)> = recording.categories.iter().map(|(c, n)| (&**c, *n)).collect();
+        categories.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        categories.truncate(CATEGORIES);
+        let categories: Vec<String> = categories.into_iter().map(|(c, _)| c.to_owned()).collect();
+        Some(Self {
+            timelines: recording.customers.iter().map(Timeline::new).collect(),
+            numbers: categories.iter().zip(0..).map(|(c, i)| (words::hash(c), i)).collect(),
+            categories,
+            horizon: horizon_days as f32,
+            first: recording.from?,
+            end: end_of_data(recording)?,
+            holdout,
+        })
+    }
+
+    /// Where fitting ends, and the times at which what is set aside is looked at.
+    fn cut(&self) -> (Timestamp, Vec<Timestamp>) {
+        let last = self.end.0 - (f64::from(self.horizon) * Timestamp::MICROS_PER_DAY as f64) as i64;
+        let (cut, from) = match self.holdout {
+            Holdout::Time { from, .. } => (from, from.0),
+            Holdout::Customers => (self.end, self.first.0 + (last - self.first.0) / 2),
+        };
+        let mut times: Vec<Timestamp> = (0..TIMES).map(|i| Timestamp(from + (last.max(from) - from) * i / (TIMES - 1))).collect();
+        times.dedup();
+        (cut, times)
+    }
+
+    fn is_held_out(&self, id: &str) -> bool {
+        self.holdout == Holdout::Customers && self.after_cut(id)
+    }
+
+    /// Whether a customer is looked at after the cut.
+    fn after_cut(&self, id: &str) -> bool {
+        match self.holdout {
+            Holdout::Time { .. } => true,
+            Holdout::Customers => self.holdout.part(id, self.first) != crate::train::holdout::Part::Fit,
+        }
+    }
+
+    fn labels<'b>(&'b self, head: &FutureHead) -> &'b [String] {
+        if head.next_need.is_some() { &self.categories } else { &[] }
+    }
+
+    /// The heads that there is enough to learn for, unscaled and uncalibrated.
+    fn heads(&self, snapshots: &[Snapshot], min_class: usize, left_out: &mut impl FnMut(String)) -> Option<FutureHead> {
+        let returned = snapshots.iter().filter(|s| s.outcome.returned).count();
+        let stayed = snapshots.len() - returned;
+        let churn = returned >= FEWEST && stayed >= FEWEST;
+        if !churn {
+            left_out(format!(
+                "churn: of {} looks at customers {returned} were followed by a return; {FEWEST} of each are needed",
+                snapshots.len()
+            ));
+        }
+        let bought = snapshots.iter().filter(|s| s.outcome.purchases > 0).count();
+        if bought < FEWEST {
+            left_out(format!("spend: {bought} looks at customers were followed by a purchase, {FEWEST} are needed"));
+        }
+        let mut counts = vec![0; self.categories.len()];
+        snapshots.iter().filter_map(|s| s.need).for_each(|n| counts[n as usize] += 1);
+        let enough = counts.iter().filter(|n| **n >= min_class).count() >= 2 && counts.iter().sum::<usize>() >= FEWEST;
+        if !enough {
+            left_out(format!("next_need: {} categories follow {} looks at customers", self.categories.len(), counts.iter().sum::<usize>()));
+        }
+        let spend = (bought >= FEWEST).then_some(SpendHead {
+            rate: 0.0,
+            value: 0.0,
+            purchases: 1.0,
+            amount: 1.0,
+            purchases_error: LEAST_ERROR,
+            amount_error: LEAST_ERROR,
+        });
+        (churn || spend.is_some() || enough).then(|| FutureHead {
+            horizon_days: self.horizon as u32,
+            behaviour_hash: FutureHead::behaviour_hash(),
+            mean: Vec::new(),
+            deviation: Vec::new(),
+            churn: churn.then_some(ChurnHead { scale: 1.0, bias: 0.0 }),
+            spend,
+            next_need: enough.then(|| ClassHead { labels: self.categories.clone(), scale: 1.0, unknown_below: None }),
+        })
+    }
+
+    /// Scales and fits. Calibrations of the returned head are none.
+    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, seed: u64, progress: impl FnMut(f32, f32)) -> (FutureHead, Net) {
+        let n = snapshots.len().max(1) as f64;
+        (head.mean, head.deviation) = (0..BEHAVIOUR.len())
+            .map(|i| {
+                let values = || snapshots.iter().map(move |s| f64::from(s.behaviour[i]));
+                let mean = values().sum::<f64>() / n;
+                let variance = values().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+                (mean as f32, if variance > 1e-6 { variance.sqrt() as f32 } else { 0.0 })
+            })
+            .unzip();
+        let purchases = snapshots.iter().map(|s| f64::from(s.outcome.purchases)).sum::<f64>();
+        let amount = snapshots.iter().map(|s| s.outcome.amount).sum::<f64>();
+        let days = snapshots.iter().map(|s| f64::from(s.days)).sum::<f64>();
+        if let Some(spend) = &mut head.spend {
+            spend.rate = (purchases / days.max(1.0)) as f32;
+            spend.value = (amount / purchases.max(1.0)) as f32;
+            (spend.purchases, spend.amount) = (1.0, 1.0);
+        }
+        if let Some(churn) = &mut head.churn {
+            *churn = ChurnHead { scale: 1.0, bias: 0.0 };
+        }
+        let mut frequencies = vec![1.0; self.labels(&head).len()];
+        snapshots.iter().filter_map(|s| s.need).filter_map(|n| n.try_into().ok()).for_each(|n: usize| {
+            if let Some(f) = frequencies.get_mut(n) {
+                *f += 1.0;
+            }
+        });
+        let total: f32 = frequencies.iter().sum();
+        frequencies.iter_mut().for_each(|f| *f /= total);
+        let task = Task { head: &head, numbers: &self.numbers, purchases: (purchases / n) as f32, amount: (amount / n).max(1e-6) as f32 };
+        let net = fit(snapshots, &task, &frequencies, seed, progress);
+        (head, net)
+    }
+
+    fn run(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot]) -> Outputs {
+        net.run(snapshots, &Task { head, numbers: &self.numbers, purchases: 1.0, amount: 1.0 })
+    }
+
+    /// Fits what turns outputs into probabilities and sums.
+    fn calibrate(&self, head: &mut FutureHead, net: &Net, snapshots: &[Snapshot]) {
+        let out = self.run(head, net, snapshots);
+        if let Some(churn) = &mut head.churn {
+            let logits: Vec<Vec<f32>> =
+                snapshots.iter().zip(out.survival.chunks(2)).map(|(s, o)| vec![0.0, return_logit(o, &s.past, Horizon(s.days))]).collect();
+            let returned: Vec<usize> = snapshots.iter().map(|s| usize::from(s.outcome.returned)).collect();
+            if returned.contains(&0) && returned.contains(&1) {
+                let scaling = calibrate::fit(&logits, &returned, true);
+                *churn = ChurnHead { scale: scaling.scale, bias: scaling.bias[1] - scaling.bias[0] };
+            }
+        }
+        if let Some(spend) = &mut head.spend {
+            let mut sums: BTreeMap<Timestamp, [f64; 4]> = BTreeMap::new();
+            for (s, o) in snapshots.iter().zip(out.spend.chunks(3)) {
+                let expected = spend.expect(o, &s.past, Horizon(s.days));
+                let sum = sums.entry(s.at).or_default();
+                let row = [f64::from(expected.purchases), f64::from(expected.amount), f64::from(s.outcome.purchases), s.outcome.amount];
+                sum.iter_mut().zip(row).for_each(|(a, b)| *a += b);
+            }
+            let all = sums.values().fold([0.0; 4], |a, b| std::array::from_fn(|i| a[i] + b[i]));
+            let factor = |i: usize| if all[i] > 0.0 && all[i + 2] > 0.0 { (all[i + 2] / all[i]).clamp(0.2, 5.0) as f32 } else { 1.0 };
+            (spend.purchases, spend.amount) = (factor(0), factor(1));
+            // How far off forecasts were that knew nothing of their time.
+            let error = |i: usize| {
+                let logs: Vec<f64> = sums.values().filter(|s| s[i] > 0.0 && s[i + 2] > 0.0).map(|s| (s[i + 2] / s[i]).ln()).collect();
+                let mean = logs.iter().map(|l| l * l).sum::<f64>() / logs.len().max(1) as f64;
+                (mean.sqrt() as f32).max(LEAST_ERROR)
+            };
+            (spend.purchases_error, spend.amount_error) = (error(0), error(1));
+        }
+        if let Some(need) = &mut head.next_need {
+            let k = need.labels.len();
+            let labelled = || snapshots.iter().zip(out.needs.chunks(k)).filter_map(|(s, o)| Some((o.to_vec(), s.need? as usize)));
+            let step = labelled().count().div_ceil(5000).max(1);
+            let (logits, labels): (Vec<Vec<f32>>, Vec<usize>) = labelled().step_by(step).unzip();
+            need.scale = calibrate::fit(&logits, &labels, false).scale;
+        }
+    }
+
+    fn report(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot], baselines: &Baselines, horizon: f32) -> FutureReport {
+        let out = self.run(head, net, snapshots);
+        let horizon_days = horizon as u32;
+        let k = self.labels(head).len();
+        let rows: Vec<Row> = snapshots
+            .iter()
+            .enumerate()
+            .map(|(i, s)| {
+                let timeline = &self.timelines[s.customer];
+                let churn = head.churn.map(|h| h.probability(return_logit(&out.survival[2 * i..][..2], &s.past, Horizon(s.days))));
+                let spend = head.spend.map(|h| h.expect(&out.spend[3 * i..][..3], &s.past, Horizon(s.days)));
+                let top = head.next_need.as_ref().map(|h| top(h, &out.needs[k * i..][..k]));
+                let before = Timestamp(s.at.0 - (f64::from(s.days) * Timestamp::MICROS_PER_DAY as f64) as i64);
+                Row {
+                    ahead: Ahead {
+                        churn: churn.map(|probability| Churn { probability, horizon_days }),
+                        spend: spend.map(|e| Spend { purchases: e.purchases, amount: e.amount, horizon_days }),
+                        next_need: top,
+                    },
+                    outcome: s.outcome,
+                    before: timeline.outcome(timeline.before(before), s.at),
+                    past: s.past,
+                    recency: f64::from(s.recency),
+                    visits: timeline.visits(timeline.before(s.at), s.at),
+                }
+            })
+            .collect();
+        let forecast = head.spend.map(|h| forecast_of(&h, rows.iter().filter_map(|r| r.ahead.spend)));
+        report(&rows, baselines, horizon_days, forecast)
+    }
+}
+
+fn top(head: &ClassHead, logits: &[f32]) -> ClassScore {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    order.truncate(5);
+    ClassScore::Top(order.into_iter().map(|i| ClassProbability { label: head.labels[i].as_str().into(), probability: 0.0 }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::alert::Policies;
+    use crate::engine::{Engine, EngineConfig, Outcome, States};
+    use crate::interaction::{DecodeOptions, Interaction, decode};
+    use crate::model::Model;
+    use crate::train::evaluate::evaluate;
+    use crate::train::make::{Job, Progress, make};
+
+    /// 150 customers over 300 days who buy every week or so, each mostly in two categories of eight; two thirds stop for good at some time.
+    fn history() -> Vec<(i64, String)> {
+        let mut lines = Vec::new();
+        for c in 0..150i64 {
+            let stops = if c % 3 == 0 { 300 } else { 40 + (c * 37) % 260 };
+            let mut day = c % 7;
+            let mut n = 0;
+            while day < stops {
+                let category = if n % 5 == 4 { (c + n) % 8 } else { (c + n % 2) % 8 };
+                let date = chrono::DateTime::from_timestamp(1_700_000_000 + day * 86_400 + c, 0).expect("a time").to_rfc3339();
+                let line = format!(
+                    r#"{{"id":"{c}-{n}","customer_id":"c{c}","occurred_at":"{date}","kind":"purchase","amount":{},"category":"k{category}"}}"#,
+                    5 + c % 4
+                );
+                lines.push((day * 86_400 + c, line));
+                day += 4 + (c + n * 3) % 6;
+                n += 1;
+            }
+        }
+        lines.sort();
+        lines
+    }
+
+    fn job(dir: &Path, lines: &[(i64, String)]) -> Job {
+        let mut text = String::new();
+        lines.iter().for_each(|(_, l)| writeln!(text, "{l}").expect("a string"));
+        std::fs::write(dir.join("i.jsonl"), text).expect("temporary file");
+        let small = Config { embedding: 4, filters: 2, bag: 4, vector: 4, hidden: 4, bag_rows: 64, horizon_days: 30, ..Config::default() };
+        Job { interactions: vec![dir.join("i.jsonl")], labels: vec![], out: dir.join("bundle"), seed: 3, until: None, config: small }
+    }
+
+    fn at(day: i64) -> Timestamp {
+        Timestamp((1_700_000_000 + day * 86_400) * Timestamp::MICROS_PER_SECOND)
+    }
+
+    #[test]
+    fn learns_what_lies_ahead_and_the_bundle_says_it() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let lines = history();
+        let mut job = job(dir.path(), &lines);
+        job.until = Some(at(250));
+        make(&job, |_| {}).expect("a bundle");
+        let first = std::fs::read(job.out.join("manifest.json")).expect("a manifest");
+        // Loading compares tract with burn.
+        let model = Model::load(&job.out).expect("a sound bundle");
+        let (report, _) = evaluate(model.clone(), Arc::new(Policies::standard()), &job.interactions, &[], Some(at(250)), None, |_, _| {})
+            .expect("a report");
+        let churn = report.future.churn.expect("churn is judged");
+        assert!(churn.n == 150 && churn.quality.auroc > 0.95 && churn.quality.log_loss < 0.3, "{churn:?}");
+        assert_eq!(churn.baselines.keys().copied().collect::<Vec<_>>(), ["bgnbd", "paretonbd", "recency"]);
+        let spend = report.future.spend.expect("spend is judged");
+        assert!(spend.quality.bias_amount.expect("something was bought").abs() < 0.3, "{spend:?}");
+        assert!(spend.expected.amount.low < spend.expected.amount.expected && spend.actual.purchases > 100.0, "{spend:?}");
+        let need = report.future.next_need.expect("next need is judged");
+        assert!(need.quality.recall_at_5 > need.baselines["most_frequent"].recall_at_5 + 0.1, "{need:?}");
+
+        // Silence raises churn; a longer horizon lowers it; scores as of a time say so.
+        let batch: Vec<Interaction> =
+            lines[..400].iter().map(|l| decode(l.1.as_bytes(), DecodeOptions::default()).expect("valid").interaction).collect();
+        let mut states = States::new();
+        let mut engine = Engine::new(model.clone(), Arc::new(Policies::standard()), EngineConfig::default()).expect("an engine");
+        let effects = engine.apply(&batch, &mut states, Timestamp(0)).expect("scores");
+        let Some(Outcome::Scored(score)) = effects.outcomes.into_iter().next_back() else { panic!("not scored") };
+        let probability = |s: &crate::engine::Score| s.churn.expect("churn").probability;
+        let later = |engine: &mut Engine, days: i64| {
+            let mut scores = [score.clone()];
+            let at = Timestamp(score.occurred_at.0 + days * Timestamp::MICROS_PER_DAY);
+            engine.as_of(&mut scores, &states, at).expect("a score");
+            assert!(scores[0].interaction_id.is_none() && scores[0].occurred_at == at && scores[0].spend.is_some());
+            assert!(
+                matches!(scores[0].classes.iter().find(|c| c.0.as_str() == "next_need"), Some((_, ClassScore::Top(t))) if t.len() == 5)
+            );
+            probability(&scores[0])
+        };
+        assert_eq!(later(&mut engine, 0), probability(&score));
+        let (soon, silent) = (later(&mut engine, 5), later(&mut engine, 60));
+        assert!(silent > 0.8 && silent > soon + 0.3, "{soon} {silent}");
+        let mut engine = engine.with_horizon(Some(90));
+        assert!(later(&mut engine, 5) < soon);
+
+        // The same bytes again.
+        make(&job, |_| {}).expect("a bundle");
+        assert!(first == std::fs::read(job.out.join("manifest.json")).expect("a manifest"));
+    }
+
+    #[test]
+    fn what_the_data_cannot_teach_is_left_out_and_said_so() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let visits: Vec<(i64, String)> = history()
+            .into_iter()
+            .map(|(t, l)| (t, l.split(r#","amount""#).next().expect("a line").replace("purchase", "visit") + "}"))
+            .collect();
+        let mut job = job(dir.path(), &visits);
+        let mut notes = Vec::new();
+        make(&job, |p| {
+            if let Progress::Note(n) = p {
+                notes.push(n.to_owned());
+            }
+        })
+        .expect("a bundle");
+        let said = |what: &str| notes.iter().any(|n| n.contains(what));
+        assert!(said("left out: spend: 0 looks") && said("left out: next_need: 0 categories") && !said("left out: churn"), "{notes:?}");
+        let model = Model::load(&job.out).expect("a sound bundle");
+        let head = model.manifest.future.as_ref().expect("a head");
+        assert!(head.churn.is_some() && head.spend.is_none() && head.next_need.is_none());
+        job.config.horizon_days = 400;
+        make(&job, |p| {
+            if let Progress::Note(n) = p {
+                notes.push(n.to_owned());
+            }
+        })
+        .expect("a bundle");
+        assert!(notes.iter().any(|n| n.contains("labels look 400 days ahead")), "{notes:?}");
+        assert!(Model::load(&job.out).expect("a sound bundle").manifest.future.is_none());
+    }
+}
