@@ -81,6 +81,7 @@ struct Metrics {
     registry: Registry,
     events: IntCounterVec,
     rejects: IntCounterVec,
+    refused_lines: IntCounterVec,
     unknown_fields: IntCounter,
     texts_cut: IntCounter,
     batch_records: Histogram,
@@ -134,6 +135,11 @@ impl Metrics {
         let metrics = Self {
             events: counters("rapport_events_total", "Input records by kind and by what became of them.", &["kind", "outcome"]),
             rejects: counters("rapport_rejects_total", "Input records that were not accepted, by class.", &["class"]),
+            refused_lines: counters(
+                "rapport_http_refused_lines_total",
+                "Lines of POST /v1/interactions that went back to their sender, by class.",
+                &["class"],
+            ),
             unknown_fields: counter("rapport_unknown_fields_total", "Fields of accepted interactions that the format does not know."),
             texts_cut: counter("rapport_texts_cut_total", "Texts that were over 16 KiB and were cut."),
             batch_records: histogram("rapport_batch_records", "Input records per batch.", doubling(1.0, 14)),
@@ -182,6 +188,7 @@ impl Metrics {
         // Series exist from the start, at zero: a rate over the first increment needs the zero before it.
         for class in RejectClass::ALL {
             metrics.rejects.with_label_values(&[class.name()]);
+            metrics.refused_lines.with_label_values(&[class.name()]);
         }
         for outcome in EventOutcome::ALL {
             metrics.events.with_label_values(&["message", outcome.name()]);
@@ -201,6 +208,11 @@ pub fn event(kind: Option<&str>, outcome: EventOutcome) {
 /// One input record was not accepted.
 pub fn reject(class: RejectClass) {
     METRICS.rejects.with_label_values(&[class.name()]).inc();
+}
+
+/// One line of a POST went back to its sender.
+pub fn refused_line(class: RejectClass) {
+    METRICS.refused_lines.with_label_values(&[class.name()]).inc();
 }
 
 /// What decoding tolerated in one accepted interaction.

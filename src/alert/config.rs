@@ -28,6 +28,8 @@ pub struct PolicyConfig {
     pub resolve_dissatisfied: Option<f64>,
     /// Critical at or below this expected rating (2.0), from this many points (0.8), at or below this own rating (1); 0 switches it off.
     pub critical: Option<f64>,
+    /// `satisfaction_low`: critical at or above this probability of dissatisfaction (0.9); 0 switches it off.
+    pub critical_dissatisfied: Option<f64>,
     /// Critical after this many more of the customer's interactions while open (`satisfaction_low` 6, else 0: never).
     pub escalate_after: Option<u32>,
     /// Event time after an episode during which the policy raises nothing (default `24h`).
@@ -56,6 +58,7 @@ impl Policy {
             points: Some(points),
             dissatisfied,
             critical: Some(critical),
+            critical_dissatisfied: dissatisfied.map(|_| 0.9),
             escalate_after,
             cooldown: 24 * HOUR,
             expire_after,
@@ -75,12 +78,14 @@ impl PolicyConfig {
         if self.kind != AlertKind::SatisfactionLow {
             self.refuse("raise_dissatisfied", &self.raise_dissatisfied)?;
             self.refuse("resolve_dissatisfied", &self.resolve_dissatisfied)?;
+            self.refuse("critical_dissatisfied", &self.critical_dissatisfied)?;
         }
         if self.kind != AlertKind::RatingLow {
             self.refuse("expire_after", &self.expire_after)?;
         }
         if self.raise.is_some() && self.raise_dissatisfied.is_none() {
             self.refuse_without("resolve_dissatisfied", &self.resolve_dissatisfied, "raise_dissatisfied")?;
+            self.refuse_without("critical_dissatisfied", &self.critical_dissatisfied, "raise_dissatisfied")?;
             policy.dissatisfied = None;
         }
         if self.raise_dissatisfied.is_some() && self.raise.is_none() {
@@ -94,6 +99,7 @@ impl PolicyConfig {
             policy.dissatisfied = Some(self.dissatisfied(default)?);
         }
         policy.critical = self.critical(&policy)?;
+        policy.critical_dissatisfied = self.critical_dissatisfied(&policy)?;
         policy.escalate_after = self.escalate_after.or(policy.escalate_after).filter(|n| *n > 0);
         if let Some(text) = &self.cooldown {
             policy.cooldown = self.duration("cooldown", text)?;
@@ -153,6 +159,17 @@ impl PolicyConfig {
             Some(x) if fits(x) => Ok(Some(x as f32)),
             Some(x) if drop => Err(self.wrong("critical", x, "must be at least raise and at most 4 points, or 0 for never")),
             Some(x) => Err(self.wrong("critical", x, "must be a rating from 1 to raise, or 0 for never")),
+        }
+    }
+
+    /// As [`Self::critical`], of the probability.
+    fn critical_dissatisfied(&self, policy: &Policy) -> Result<Option<f32>, String> {
+        let fits = |x: f64| policy.dissatisfied.is_some_and(|band| x as f32 >= band.raise && x <= 1.0);
+        match self.critical_dissatisfied {
+            None => Ok(policy.critical_dissatisfied.filter(|x| fits(f64::from(*x)))),
+            Some(0.0) => Ok(None),
+            Some(x) if fits(x) => Ok(Some(x as f32)),
+            Some(x) => Err(self.wrong("critical_dissatisfied", x, "must be a probability from raise_dissatisfied to 1, or 0 for never")),
         }
     }
 

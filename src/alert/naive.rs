@@ -49,6 +49,7 @@ fn naive(policies: &Policies, past: &History<'_>, now: Observation<'_>) -> Optio
                 AlertKind::SatisfactionDrop => o.satisfaction.is_some_and(|v| o.baseline - v >= c),
                 AlertKind::RatingLow => o.rating.is_some_and(|r| r <= c),
             })
+            || policy.critical_dissatisfied.zip(o.dissatisfied).is_some_and(|(c, p)| p >= c)
     };
     let level = |policy: &Policy| policy.kind != AlertKind::RatingLow;
 
@@ -170,6 +171,7 @@ fn config() -> impl Strategy<Value = PolicyConfig> {
                 resolve: None,
                 resolve_dissatisfied: None,
                 critical: None,
+                critical_dissatisfied: None,
                 escalate_after,
                 cooldown: Some(format!("{cooldown}h")),
                 expire_after: (kind == AlertKind::RatingLow).then(|| if short { "10h".into() } else { "0s".into() }),

@@ -52,6 +52,7 @@ pub struct Policy {
     /// Probability of dissatisfaction (`satisfaction_low` alone).
     pub(super) dissatisfied: Option<Band>,
     pub(super) critical: Option<f32>,
+    pub(super) critical_dissatisfied: Option<f32>,
     pub(super) escalate_after: Option<u32>,
     /// Microseconds.
     pub(super) cooldown: i64,
@@ -85,7 +86,8 @@ impl Policy {
             AlertKind::SatisfactionDrop => seen.drop().is_some_and(|drop| drop >= critical),
             AlertKind::RatingLow => seen.rating.is_some_and(|rating| rating <= critical),
         });
-        self.severity == Severity::Critical || worse
+        let surer = self.critical_dissatisfied.zip(seen.dissatisfied).is_some_and(|(critical, p)| p >= critical);
+        self.severity == Severity::Critical || worse || surer
     }
 
     /// Whether this interaction shows that the condition is over. What it does not show is not over.
@@ -136,6 +138,17 @@ impl Policies {
             }
         }
         Ok(Self { all })
+    }
+
+    /// What can never happen with a model whose expected ratings lie from `lowest` up, in words.
+    pub fn out_of_reach(&self, lowest: f32) -> Vec<String> {
+        let low = self.all.iter().filter(|p| p.kind == AlertKind::SatisfactionLow && p.dissatisfied.is_none());
+        low.filter_map(|p| Some((p, p.points.filter(|band| band.raise < lowest)?.raise)))
+            .map(|(p, raise)| {
+                let name = &p.name;
+                format!("[[alerts]] {name:?}: raise = {raise} is below {lowest:.2}, the lowest rating this model says, so it never fires: set raise_dissatisfied")
+            })
+            .collect()
     }
 
     pub(super) fn by_key(&self, key: u32) -> Option<usize> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::usage;
+use super::{say, usage};
 use crate::config::{Config, LogKind, Overrides};
 use crate::log::kafka::{Finding, KafkaSettings, inspect_topics};
 use crate::model::Model;
@@ -25,12 +25,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         settings.validate().map_err(usage)?;
     }
     let mut wrong = 0;
+    let mut lines = Vec::new();
     let mut report = |finding: Finding| {
-        println!("{:5} {}", if finding.good { "ok" } else { "WRONG" }, finding.line);
+        lines.push(format!("{:5} {}", if finding.good { "ok" } else { "WRONG" }, finding.line));
         wrong += usize::from(!finding.good);
     };
     report(Finding { good: true, line: "the configuration is valid".into() });
-    report(model(&config));
+    model(&config).into_iter().for_each(&mut report);
+    if let Some(tls) = &config.http.tls {
+        report(match crate::http::load_tls(tls) {
+            Ok(_) => Finding { good: true, line: "the TLS certificate and key load".into() },
+            Err(e) => Finding { good: false, line: e },
+        });
+    }
     match &settings {
         None => report(Finding { good: true, line: format!("the log is embedded, in {}; it needs no broker", config.log.dir.display()) }),
         Some(settings) => match inspect_topics(settings) {
@@ -41,6 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Err(e) => report(Finding { good: false, line: e.to_string() }),
         },
     }
+    say(lines.join("\n"))?;
     match wrong {
         0 => Ok(()),
         1 => Err(anyhow::anyhow!("1 thing is wrong")),
@@ -48,10 +56,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-fn model(config: &Config) -> Finding {
+fn model(config: &Config) -> Vec<Finding> {
     let dir = &config.model.dir;
     match Model::load(dir) {
-        Ok(model) => Finding { good: true, line: format!("the model {} in {} loads", model.manifest.version, dir.display()) },
-        Err(e) => Finding { good: false, line: format!("model.dir: {e}") },
+        Ok(model) => {
+            let loads = Finding { good: true, line: format!("the model {} in {} loads", model.manifest.version, dir.display()) };
+            let never = model.lowest_rating().map(|lowest| config.alerts.out_of_reach(lowest)).unwrap_or_default();
+            std::iter::once(loads).chain(never.into_iter().map(|line| Finding { good: false, line })).collect()
+        }
+        Err(e) => vec![Finding { good: false, line: format!("model.dir: {e}") }],
     }
 }

@@ -15,7 +15,7 @@ use flate2::read::GzDecoder;
 
 use super::serve::watch_signals;
 use super::service::Service;
-use super::usage;
+use super::{say, usage};
 use crate::config::{Config, DEFAULT_MODEL, Overrides};
 use crate::http::BindError;
 use crate::interaction::{DecodeOptions, Timestamp, decode};
@@ -79,8 +79,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         (rate, _) => Pace::PerSecond(rate.unwrap_or(RATE)),
     };
     if !args.exit_when_done {
-        println!("The console is at {url} ; Ctrl-C ends.");
-        println!("Replaying {} real interactions. One line per alert:", interactions.len());
+        say(format_args!("The console is at {url} ; Ctrl-C ends."))?;
+        say(format_args!("Replaying {} real interactions. One line per alert:", interactions.len()))?;
     }
     let mut replay = Replay::start(&service, &interactions, !args.exit_when_done);
     let result = replay.feed(pace, &stop).and_then(|()| {
@@ -88,7 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         if args.exit_when_done || stop.load(Ordering::Relaxed) {
             return Ok(());
         }
-        println!("All {} are replayed; {url} goes on serving until Ctrl-C.", interactions.len());
+        say(format_args!("All {} are replayed; {url} goes on serving until Ctrl-C.", interactions.len()))?;
         while !stop.load(Ordering::Relaxed) && !service.failed() {
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -102,14 +102,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     report::print(&interactions, &seen?, &model)
 }
 
-/// The model of the flag, or the bundled one: beside the working directory, the program or its sources.
+/// The model of the flag or of the environment, or the bundled one: beside the working directory, the program or its sources, or where an
+/// installation puts it.
 fn find_model(flag: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     if let Some(model) = flag {
         return Ok(model);
     }
+    if let Some(model) = std::env::var_os("RAPPORT_MODEL_DIR").filter(|v| !v.is_empty()) {
+        return Ok(model.into());
+    }
     let executable = std::env::current_exe().unwrap_or_default();
     let mut places = vec![PathBuf::from(DEFAULT_MODEL)];
     places.extend(executable.ancestors().skip(1).take(4).map(|dir| dir.join(DEFAULT_MODEL)));
+    places.extend(executable.ancestors().nth(2).map(|prefix| prefix.join("share/rapport").join(DEFAULT_MODEL)));
     places.push(Path::new(env!("CARGO_MANIFEST_DIR")).join(DEFAULT_MODEL));
     places.into_iter().find(|place| place.join("manifest.json").is_file()).ok_or_else(|| {
         usage(format!("the bundled model {DEFAULT_MODEL} is neither here nor beside the program; name a bundle with --model DIR"))

@@ -1,7 +1,8 @@
 //! `rapport evaluate`: how good a bundle is on labelled interactions, beside its baselines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::output::check_files;
 use super::{engine_settings, load_model, progress_bar, usage};
 use crate::interaction::Timestamp;
 use crate::train::evaluate::{Report, evaluate};
@@ -42,6 +43,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.interactions.iter().any(|p| p.as_os_str() == "-") {
         return Err(usage("--interactions -: evaluation reads its input twice, name a file"));
     }
+    let inputs: Vec<(&str, &Path)> = (args.interactions.iter().map(|p| ("--interactions", p.as_path())))
+        .chain(args.labels.iter().map(|p| ("--labels", p.as_path())))
+        .collect();
+    check_files(&inputs, &args.json.as_deref().map(|p| ("--json", p)).into_iter().collect::<Vec<_>>())?;
     let (policies, _) = engine_settings(None)?;
     let model = load_model(&args.model)?;
     let bar = progress_bar("scoring");

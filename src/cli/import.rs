@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use crate::cli::usage;
+use super::output::check_files;
+use super::usage;
 use crate::import::csv_map::{self, Mapping, MappingError};
 use crate::import::{Sink, Summary, cdnow, chinese_reviews, clinc150, demo, jddc, multidogo, online_retail, ssa, uss};
 
@@ -188,6 +189,9 @@ impl Files {
         if let Some(missing) = self.inputs.iter().find(|path| !path.is_file()) {
             return Err(usage(format!("{} is no file; name the files of the set", missing.display())));
         }
+        let inputs: Vec<(&str, &Path)> = self.inputs.iter().map(|p| ("the input", p.as_path())).collect();
+        let outputs = [("--out", &self.out), ("--labels", &self.labels)];
+        check_files(&inputs, &outputs.into_iter().filter_map(|(flag, p)| p.as_deref().map(|p| (flag, p))).collect::<Vec<_>>())?;
         Sink::create(self.out.as_deref(), self.labels.as_deref())
     }
 

@@ -1,5 +1,6 @@
 //! Arguments, logging and dispatch; one file per command.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,6 +60,7 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("RAPPORT_LOG").unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()))
         .init();
     // A closed pipe (`rapport … | head`) is an ordinary end of output, not a failure.
     let result = match Args::parse().command {
@@ -90,10 +92,17 @@ fn load_model(dir: &Path) -> anyhow::Result<Arc<Model>> {
     })
 }
 
-/// Policies and engine settings of a configuration file (and the environment), or the defaults.
+/// Policies and engine settings of a configuration file (and the environment). Without one the defaults, whatever lies in the working
+/// directory: the same command gives the same scores everywhere.
 fn engine_settings(config: Option<&Path>) -> anyhow::Result<(Arc<Policies>, EngineConfig)> {
-    let config = Config::load(config, &Overrides::default())?;
+    let Some(path) = config else { return Ok((Arc::new(Policies::standard()), EngineConfig::default())) };
+    let config = Config::load(Some(path), &Overrides::default())?;
     Ok((config.alerts.clone(), config.engine()))
+}
+
+/// One line to standard output. A reader that has gone (`rapport … | head`) is an ordinary end, see [`main`].
+fn say(line: impl std::fmt::Display) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
 }
 
 /// A progress bar on standard error; hidden where that is no terminal.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -14,31 +14,65 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use serde::Serialize;
 
+use super::usage;
 use crate::engine::{ClassScore, Score};
 use crate::interaction::{Name, Timestamp};
 use crate::model::Model;
 
-/// Writes one JSON object a line; `-` is standard output.
-pub struct LineWriter(BufWriter<Box<dyn Write>>);
+/// Writes one JSON object a line; `-` is standard output, a name that ends in `.gz` is compressed.
+pub struct LineWriter {
+    out: BufWriter<Box<dyn Write>>,
+    name: String,
+}
 
 impl LineWriter {
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        let file: Box<dyn Write> = if path == Path::new("-") { Box::new(io::stdout().lock()) } else { Box::new(create(path)?) };
-        Ok(Self(BufWriter::with_capacity(1 << 18, file)))
+        let file: Box<dyn Write> = if path == Path::new("-") { Box::new(io::stdout().lock()) } else { crate::import::create(path)? };
+        Ok(Self { out: BufWriter::with_capacity(1 << 18, file), name: path.display().to_string() })
     }
 
     pub fn write(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        serde_json::to_writer(&mut self.0, value).map_err(io::Error::from)?;
-        Ok(self.0.write_all(b"\n")?)
+        let written = serde_json::to_writer(&mut self.out, value).map_err(io::Error::from).and_then(|()| self.out.write_all(b"\n"));
+        written.with_context(|| format!("cannot write {}", self.name))
     }
 
     pub fn finish(mut self) -> anyhow::Result<()> {
-        Ok(self.0.flush()?)
+        self.out.flush().with_context(|| format!("cannot write {}", self.name))
     }
 }
 
 fn create(path: &Path) -> anyhow::Result<File> {
     File::create(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Opens nothing for writing before it is sure that every input can be read and that no output would overwrite an input or another output.
+/// Each path comes with the flag that named it.
+///
+/// # Errors
+/// A usage error that names the flags.
+pub fn check_files(inputs: &[(&str, &Path)], outputs: &[(&str, &Path)]) -> anyhow::Result<()> {
+    let files = || inputs.iter().filter(|(_, p)| *p != Path::new("-"));
+    for (flag, path) in files() {
+        File::open(path).map_err(|e| usage(format!("{flag} {}: {e}; name a file that can be read", path.display())))?;
+    }
+    let mut seen: Vec<(&str, PathBuf)> = files().map(|(flag, path)| (*flag, same(path))).collect();
+    for (flag, path) in outputs {
+        let place = same(path);
+        if let Some((other, _)) = seen.iter().find(|(_, p)| *p == place) {
+            return Err(usage(format!("{flag} {} is the file of {other} too, which would be lost: name another", path.display())));
+        }
+        seen.push((flag, place));
+    }
+    Ok(())
+}
+
+/// The file that a path leads to, by one name; of a file that is to come, its directory's name and its own.
+fn same(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| {
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = parent.canonicalize().unwrap_or_else(|_| parent.into());
+        path.file_name().map_or_else(|| parent.clone(), |name| parent.join(name))
+    })
 }
 
 /// Writes scores as the file's extension says.

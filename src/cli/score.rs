@@ -1,12 +1,12 @@
 //! `rapport score`: files in, scores out, through the engine of `serve`, from empty state.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::output::{LineWriter, ScoreWriter};
+use super::output::{LineWriter, ScoreWriter, check_files};
 use super::usage;
 use crate::alert::AlertState;
 use crate::engine::{Engine, Outcome, Score, States, forecast};
@@ -55,6 +55,10 @@ const BATCH: usize = 1024;
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let as_of = args.as_of.as_deref().map(Timestamp::parse).transpose().map_err(|e| usage(format!("--as-of: {e}")))?;
+    let inputs: Vec<(&str, &Path)> = args.input.iter().map(|p| ("--input", p.as_path())).collect();
+    let side = [("--alerts", &args.alerts), ("--rejects", &args.rejects)];
+    let side = side.into_iter().filter_map(|(flag, p)| p.as_deref().map(|p| (flag, p)));
+    check_files(&inputs, &[("--output", args.output.as_path())].into_iter().chain(side).collect::<Vec<_>>())?;
     let (policies, config) = super::engine_settings(args.config.as_deref())?;
     let model = super::load_model(&args.model)?;
     let mut scorer = Scorer {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +12,9 @@ use crate::config::{Config, Overrides};
 
 /// A stop that takes longer than this is cut off; what was not committed is read again at the next start.
 const STOP: Duration = Duration::from_secs(30);
+
+/// A signal this soon after the first is the same one.
+const REPEAT: Duration = Duration::from_secs(1);
 
 /// Runs the service: interactions in from the log, scores and alerts out, once each.
 #[derive(Debug, clap::Args)]
@@ -81,8 +84,15 @@ pub(super) fn watch_signals() -> std::io::Result<Receiver<&'static str>> {
         };
         // Nobody receives any more only where the process ends already.
         let _ = sender.send(next());
-        eprintln!("rapport: {} again: ending at once", next());
-        std::process::exit(1);
+        let first = Instant::now();
+        loop {
+            let name = next();
+            // Supervisors and shells may signal both a process and its group: that is one wish.
+            if first.elapsed() > REPEAT {
+                eprintln!("rapport: {name} again: ending at once");
+                std::process::exit(1);
+            }
+        }
     })?;
     Ok(receiver)
 }

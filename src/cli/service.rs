@@ -37,6 +37,9 @@ impl Service {
     /// Usage errors where the configuration is wrong, others where the model, the address or the log cannot be had; with what to do.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         let model = super::load_model(&config.model.dir).context("model.dir (RAPPORT_MODEL_DIR, --model)")?;
+        for never in model.lowest_rating().map(|lowest| config.alerts.out_of_reach(lowest)).unwrap_or_default() {
+            tracing::warn!("{never}");
+        }
         let server = http::Server::bind(&config.http).map_err(|e| match e {
             http::BindError::Config(message) => usage(message),
             e => e.into(),

@@ -68,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let wrong = findings.iter().filter(|f| !f.good).count();
     for finding in &findings {
         match finding.good {
-            true => println!("{}", finding.line),
+            true => super::say(&finding.line)?,
             false => eprintln!("{}", finding.line),
         }
     }

@@ -86,6 +86,5 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{task} on {} labels set aside: {}{baselines}", report.quality.n, line(&report.quality));
         report.verdicts.iter().for_each(|verdict| eprintln!("  {verdict}"));
     }
-    println!("{}", made.version);
-    Ok(())
+    Ok(super::say(&made.version)?)
 }

@@ -88,7 +88,7 @@ pub struct TlsFiles {
 /// `[state]`
 #[derive(Debug, Clone)]
 pub struct StateConfig {
-    /// Where workers of a Kafka log keep customers' states between restores.
+    /// Reserved: states of a Kafka log are in memory, restored from the changelog.
     pub dir: PathBuf,
     /// Interactions kept per customer.
     pub window: usize,
@@ -208,13 +208,19 @@ fn log(s: &mut Settings) -> Result<LogConfig, String> {
     if kind == LogKind::Kafka && brokers.is_none() {
         return Err(format!("log.brokers is not set, and log.kind = \"kafka\" needs it: {right} (or RAPPORT_LOG_BROKERS)"));
     }
+    let kafka = s.properties("log.kafka")?;
+    // The likeliest slip of a first configuration; interactions would quietly land on the local disk.
+    let meant = if brokers.is_some() { Some("log.brokers") } else { (!kafka.is_empty()).then_some("log.kafka") };
+    if let (LogKind::Embedded, Some(key)) = (kind, meant) {
+        return Err(format!("{key} is set, but log.kind is \"embedded\": set log.kind = \"kafka\", or leave {key} out"));
+    }
     Ok(LogConfig {
         kind,
         brokers: brokers.unwrap_or_default(),
         group: s.parsed("log.group", "letters, digits, '.', '_' and '-', at most 128", name)?.unwrap_or_else(|| "rapport".into()),
         prefix: s.parsed("log.prefix", "letters, digits, '.', '_' and '-', at most 128", name)?.unwrap_or_else(|| "rapport".into()),
         dir: s.path("log.dir")?.unwrap_or_else(|| "rapport-data/log".into()),
-        kafka: s.properties("log.kafka")?,
+        kafka,
     })
 }
 

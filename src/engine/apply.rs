@@ -292,7 +292,8 @@ impl Engine {
             AlertState::Resolved => Vec::new(),
             _ => reasons::reasons(&mut self.runner, &mut self.overlap, state, &self.empty)?,
         };
-        let suggestion = classes.iter().find(|(task, _)| task.as_str() == "intent").and_then(|(_, score)| match score {
+        let unsure = classes.keys().any(|task| task.as_str() == "intent_unknown");
+        let suggestion = classes.iter().find(|(task, _)| task.as_str() == "intent" && !unsure).and_then(|(_, score)| match score {
             ClassScore::Top(top) => top.first().map(|t| t.label.clone()),
             ClassScore::Unknown(_) => None,
         });

@@ -17,7 +17,7 @@ const MAX_WORDS: usize = 5;
 /// Different words of a text that are asked about.
 const MAX_ASKED_WORDS: usize = 24;
 /// Differences of the value below this say nothing.
-const NOISE: f32 = 0.002;
+const NOISE: f32 = 0.02;
 
 /// Reasons for the value at the newest interaction of the window, the weightiest first; never empty.
 pub fn reasons(runner: &mut Runner, overlap: &mut Overlap, state: &CustomerState, empty: &[f32]) -> Result<Vec<Reason>, String> {

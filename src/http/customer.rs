@@ -38,7 +38,7 @@ struct View {
     purchases: u32,
     /// Mean of the customer's own ratings.
     mean_rating: Option<f32>,
-    /// The customer's usual satisfaction: that of the newest score, else the mean of what the state holds.
+    /// The customer's usual satisfaction, as of the newest score; `null` where the log no longer holds it.
     baseline: Option<f64>,
     /// Values that went into the baseline.
     earlier_values: u32,
@@ -88,7 +88,7 @@ pub(super) async fn view(State(app): State<Arc<App>>, Path(id): Path<String>) ->
             last_at: any.then_some(state.now.last),
             purchases: state.now.purchases,
             mean_rating: (state.now.ratings > 0).then(|| state.now.rating_sum / state.now.ratings as f32),
-            baseline: usual.or_else(|| (held.weight > 0.0).then(|| f64::from(held.sum / held.weight))),
+            baseline: usual,
             earlier_values: held.count,
             window,
         }))

@@ -73,11 +73,19 @@ fn admit(app: &App, request: &Request) -> Result<(), Problem> {
         }
         None => {}
     }
-    let from_elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+    let fetched_elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+    let from_elsewhere =
+        fetched_elsewhere || headers.get(header::ORIGIN).is_some_and(|origin| !is_of_host(origin, headers.get(header::HOST)));
     if request.method() != Method::GET && request.method() != Method::HEAD && from_elsewhere {
         return Err(Problem::new(StatusCode::FORBIDDEN, "a web page of another origin may not write here"));
     }
     Ok(())
+}
+
+/// Whether an Origin header names the host that was called. A request without a host came from no browser.
+fn is_of_host(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+    let (Ok(origin), Some(Ok(host))) = (origin.to_str(), host.map(HeaderValue::to_str)) else { return false };
+    origin.split_once("://").is_some_and(|(_, name)| name.eq_ignore_ascii_case(host))
 }
 
 /// Whether a Host header, port or not, is `localhost` or a loopback address. HTTP/1.0 clients send none, and browsers always do.
@@ -125,6 +133,17 @@ mod tests {
             assert!(!with(wrong), "{wrong:?}");
         }
         assert!(!token.matches(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_origin_is_of_its_host_alone() {
+        let header = |text: &str| HeaderValue::from_str(text).unwrap();
+        let host = header("localhost:8080");
+        for (origin, yes) in
+            [("http://localhost:8080", true), ("http://evil.example", false), ("http://localhost:8081", false), ("null", false)]
+        {
+            assert_eq!(is_of_host(&header(origin), Some(&host)), yes, "{origin}");
+        }
     }
 
     #[test]

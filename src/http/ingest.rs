@@ -55,7 +55,11 @@ pub(super) async fn interactions(State(app): State<Arc<App>>, request: Request) 
     if announced.is_some_and(|n| n > MAX_BODY_BYTES as u64) {
         return Err(too_large());
     }
-    let Ok(Ok(_place)) = tokio::time::timeout(PLACE_TIME, app.bodies.acquire()).await else {
+    if let Some(coding) = request.headers().get(header::CONTENT_ENCODING).filter(|c| *c != "identity") {
+        let what = format!("content-encoding {coding:?} is not understood; send plain JSON Lines");
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, what));
+    }
+    let Ok(Ok(place)) = tokio::time::timeout(PLACE_TIME, app.bodies.clone().acquire_owned()).await else {
         return Err(Problem::unavailable("too many requests at once; send again"));
     };
     let body = tokio::time::timeout(BODY_TIME, read(request.into_body(), MAX_BODY_BYTES))
@@ -66,6 +70,8 @@ pub(super) async fn interactions(State(app): State<Arc<App>>, request: Request) 
 
     let gateway = app.gateway.clone();
     let answer = tokio::task::spawn_blocking(move || {
+        // Held until the append is done, even where the caller has gone: places bound the memory.
+        let _place = place;
         let (records, mut answer) = split(&body);
         drop(body);
         answer.accepted = records.len();
@@ -109,8 +115,14 @@ fn split(body: &[u8]) -> (Vec<Keyed>, Answer) {
         // No key: the line itself says whose it is, and becomes the key.
         match decode(line, DecodeOptions { key: None, logged_at: Some(now) }) {
             Ok(decoded) => records.push((decoded.interaction.customer_id, line.to_vec())),
-            Err(_) if answer.errors.len() == MAX_ERRORS => answer.errors_omitted += 1,
-            Err(reject) => answer.errors.push(LineError { line: n + 1, class: reject.class.name(), message: reject.message }),
+            Err(reject) => {
+                crate::metrics::refused_line(reject.class);
+                if answer.errors.len() == MAX_ERRORS {
+                    answer.errors_omitted += 1;
+                } else {
+                    answer.errors.push(LineError { line: n + 1, class: reject.class.name(), message: reject.message });
+                }
+            }
         }
     }
     (records, answer)

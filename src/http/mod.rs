@@ -15,3 +15,4 @@ mod tls;
 pub use outputs::shown;
 pub use server::{BindError, Running, Server};
 pub use status::{Status, WorkerStatus};
+pub use tls::read as load_tls;

@@ -18,6 +18,8 @@ use super::server::App;
 use crate::log::{Delivered, Gateway, Stream};
 
 const DEFAULT_LIMIT: usize = 1_000;
+/// An answer ends with the record that passes this many bytes; `x-next-offset` says where to go on.
+const MAX_ANSWER_BYTES: usize = 8 << 20;
 const MAX_LIMIT: usize = 10_000;
 /// Pause between looks for new alerts.
 const LOOK: Duration = Duration::from_millis(250);
@@ -117,11 +119,15 @@ async fn lines(app: Arc<App>, stream: Stream, query: Option<String>) -> Result<R
         let gateway = &*app.gateway;
         let from = range.start.unwrap_or(Start::From(0)).offset(gateway, stream)?;
         let records = gateway.read(stream, from, range.limit).map_err(Problem::unreadable)?;
-        let next = records.last().map_or(from, |r| r.offset + 1);
+        let mut next = from;
         let mut body = Vec::new();
         for record in &records {
             body.extend_from_slice(&shown(stream, record));
             body.push(b'\n');
+            next = record.offset + 1;
+            if body.len() > MAX_ANSWER_BYTES {
+                break;
+            }
         }
         Ok(([(header::CONTENT_TYPE.as_str(), JSON_LINES.to_owned()), (NEXT_OFFSET, next.to_string())], body).into_response())
     })

@@ -60,7 +60,7 @@ pub(super) struct App {
     pub gateway: Arc<dyn Gateway>,
     pub status: Arc<Status>,
     pub token: Option<Token>,
-    pub bodies: Semaphore,
+    pub bodies: Arc<Semaphore>,
     /// Turns true when the server stops: endless streams end then.
     pub stop: watch::Receiver<bool>,
 }
@@ -104,7 +104,7 @@ impl Server {
     /// Where the operating system gives no thread or event queue.
     pub fn start(self, gateway: Arc<dyn Gateway>, status: Arc<Status>) -> std::io::Result<Running> {
         let (stop, stopped) = watch::channel(false);
-        let app = Arc::new(App { gateway, status, token: self.token, bodies: Semaphore::new(CONCURRENT_BODIES), stop: stopped });
+        let app = Arc::new(App { gateway, status, token: self.token, bodies: Arc::new(Semaphore::new(CONCURRENT_BODIES)), stop: stopped });
         let handle = Handle::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build()?;
         // Tokio takes the socket over inside its runtime.

@@ -12,7 +12,7 @@ use crate::config::TlsFiles;
 ///
 /// # Errors
 /// A message that names the key of the configuration, the file and what would be right.
-pub(super) fn read(files: &TlsFiles) -> Result<rustls::ServerConfig, String> {
+pub fn read(files: &TlsFiles) -> Result<rustls::ServerConfig, String> {
     let wrong = |key: &str, file: &Path, e: &dyn std::fmt::Display, right: &str| {
         format!("http.{key} = {:?}: {e}; it must be {right}", file.display().to_string())
     };

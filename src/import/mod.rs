@@ -20,7 +20,7 @@ mod sink;
 pub mod ssa;
 pub mod uss;
 
-pub use sink::{Place, Row, Sink, Summary};
+pub use sink::{Place, Row, Sink, Summary, create};
 
 use crate::interaction::Timestamp;
 

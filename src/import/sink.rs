@@ -237,7 +237,11 @@ impl Sink {
     }
 }
 
-fn create(path: &Path) -> anyhow::Result<Box<dyn Write>> {
+/// A file to write to, gzip where its name ends in `.gz`; complete after one flush.
+///
+/// # Errors
+/// A file that cannot be created.
+pub fn create(path: &Path) -> anyhow::Result<Box<dyn Write>> {
     let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     let file = BufWriter::new(file);
     if path.extension().is_some_and(|e| e == "gz") {

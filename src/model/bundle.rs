@@ -81,6 +81,8 @@ pub struct GoldenStep {
 
 /// Largest difference from a golden output: another processor sums in another order.
 const GOLDEN_TOLERANCE: f32 = 1e-3;
+/// Of satisfaction: below, at and above 3.
+const CLASSES: usize = 3;
 
 impl Model {
     /// Loads and checks the bundle in `dir`.
@@ -103,6 +105,11 @@ impl Model {
         }
         if manifest.splitter != words::SPLITTER {
             return Err(wrong("manifest.json", format!("word splitter {} instead of {}", manifest.splitter, words::SPLITTER)));
+        }
+        let version = manifest.content_version().map_err(|e| wrong("manifest.json", e.to_string()))?;
+        if version != manifest.version {
+            let what = format!("it says version {}, its content is that of {version}: it was changed after training", manifest.version);
+            return Err(wrong("manifest.json", what));
         }
         let mut files = BTreeMap::new();
         for (name, hash) in &manifest.files {
@@ -169,6 +176,11 @@ impl Model {
         Some((task, self.manifest.classes.get(name)?))
     }
 
+    /// The lowest expected rating that a score can have.
+    pub fn lowest_rating(&self) -> Option<f32> {
+        self.manifest.satisfaction.as_ref().map(|h| h.class_values.into_iter().fold(5.0, f32::min))
+    }
+
     /// Where the bundle lies.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -178,7 +190,9 @@ impl Model {
         let mut runner = Runner::new(self.clone()).map_err(BundleError::Golden)?;
         let mut state = vec![0.0; self.manifest.state];
         let mut outputs = BTreeMap::new();
-        for (i, step) in golden.steps.iter().enumerate() {
+        // Widths are checked in any case.
+        let blank = GoldenStep { tokens: Vec::new(), bag: Vec::new(), features: vec![0.0; self.manifest.features] };
+        for (i, step) in golden.steps.iter().chain(golden.steps.is_empty().then_some(&blank)).enumerate() {
             if step.features.len() != self.manifest.features {
                 return Err(BundleError::Golden(format!("step {i} has {} features", step.features.len())));
             }
@@ -195,7 +209,23 @@ impl Model {
                     }
                 })
                 .map_err(BundleError::Golden)?;
+            if next.len() != state.len() {
+                return Err(BundleError::Golden(format!(
+                    "output state_out has {} numbers, the manifest wants {}",
+                    next.len(),
+                    state.len()
+                )));
+            }
             state = next;
+        }
+        let m = &self.manifest;
+        let heads = m.satisfaction.iter().map(|_| ("satisfaction", CLASSES));
+        let tasks = m.classes.iter().map(|(task, head)| (task.as_str(), head.labels.len()));
+        for (name, width) in [("state_out", m.state)].into_iter().chain(heads).chain(tasks) {
+            let found = outputs.get(name).map_or(0, Vec::len);
+            if found != width {
+                return Err(BundleError::Golden(format!("output {name} has {found} numbers, the manifest wants {width}")));
+            }
         }
         for (name, expected) in &golden.outputs {
             let found = outputs.get(name).ok_or_else(|| BundleError::Golden(format!("there is no output {name}")))?;
@@ -214,14 +244,4 @@ impl Model {
 
 fn parse<T: for<'a> Deserialize<'a>>(path: &Path, bytes: &[u8]) -> Result<T, BundleError> {
     serde_json::from_slice(bytes).map_err(|e| BundleError::Content(path.into(), e.to_string()))
-}
-
-/// Version of a bundle: the day that its training range ends, and 8 hex digits of the SHA-256 over the hashes of its files.
-pub fn content_version(training_end: crate::interaction::Timestamp, files: &BTreeMap<String, String>) -> String {
-    let mut sha = Sha256::new();
-    for (name, hash) in files {
-        sha.update(format!("{name}\0{hash}\n").as_bytes());
-    }
-    let day = training_end.to_string();
-    format!("{}-{}", day.get(..10).unwrap_or(&day), &super::hex(&sha.finalize())[..8])
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::future::FutureHead;
 
@@ -33,6 +34,19 @@ pub struct Manifest {
     pub metrics: serde_json::Value,
     /// SHA-256 by file name, of every other file of the bundle except reports.
     pub files: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// The version that this content has: the day that the training range ends, and 8 hex digits of the SHA-256 over the manifest itself
+    /// (its own version left empty), which holds the hashes of all files.
+    ///
+    /// # Errors
+    /// A manifest that cannot be written as JSON.
+    pub fn content_version(&self) -> serde_json::Result<String> {
+        let json = serde_json::to_vec(&Self { version: String::new(), ..self.clone() })?;
+        let day = self.training.to.get(..10).unwrap_or(&self.training.to);
+        Ok(format!("{day}-{}", &super::hex(&Sha256::digest(json))[..8]))
+    }
 }
 
 /// Logits of (below, at, above 3) → probabilities: softmax(logit × scale + bias).

@@ -11,7 +11,7 @@ mod plan;
 mod pool;
 mod tokenizer;
 
-pub use bundle::{BundleError, ClassTask, Golden, GoldenStep, Model, content_version};
+pub use bundle::{BundleError, ClassTask, Golden, GoldenStep, Model};
 pub use drift::{Reference, Watch};
 pub use future::{ChurnHead, Expected, Future, FutureGolden, FutureHead, Horizon, SpendHead, return_logit};
 pub use layout::Layout;

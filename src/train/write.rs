@@ -11,8 +11,7 @@ use anyhow::Context as _;
 use sha2::{Digest, Sha256};
 
 use crate::cli::usage;
-use crate::interaction::Timestamp;
-use crate::model::{Manifest, content_version, hex};
+use crate::model::{Manifest, hex};
 
 /// Refuses a place that a bundle must not replace.
 ///
@@ -37,11 +36,10 @@ pub fn write(
     out: &Path,
     mut manifest: Manifest,
     files: &BTreeMap<String, Vec<u8>>,
-    training_end: Timestamp,
     reports: impl FnOnce(&Manifest) -> anyhow::Result<BTreeMap<String, Vec<u8>>>,
 ) -> anyhow::Result<String> {
     manifest.files = files.iter().map(|(name, bytes)| (name.clone(), hex(&Sha256::digest(bytes)))).collect();
-    manifest.version = content_version(training_end, &manifest.files);
+    manifest.version = manifest.content_version()?;
     let mut json = serde_json::to_vec_pretty(&manifest)?;
     json.push(b'\n');
     let mut all: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();

@@ -15,7 +15,7 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use rapport::customer::words::SPLITTER;
 use rapport::features::NUMERIC;
 use rapport::interaction::Timestamp;
-use rapport::model::{ClassHead, FORMAT, Golden, Layout, Manifest, Model, SatisfactionHead, TokenizerFile, Training, content_version, hex};
+use rapport::model::{ClassHead, FORMAT, Golden, Layout, Manifest, Model, SatisfactionHead, TokenizerFile, Training, hex};
 
 const VECTOR: usize = 12;
 const STATE: usize = 16;
@@ -100,9 +100,9 @@ pub fn write(dir: &Path, seed: u64) {
         std::fs::write(dir.join(name), bytes).unwrap();
     }
     let end = "2026-01-31T00:00:00Z";
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         format: FORMAT,
-        version: content_version(Timestamp::parse(end).unwrap(), &files),
+        version: String::new(),
         splitter: SPLITTER,
         vector: VECTOR,
         features,
@@ -126,6 +126,7 @@ pub fn write(dir: &Path, seed: u64) {
         metrics: serde_json::json!({}),
         files,
     };
+    manifest.version = manifest.content_version().unwrap();
     std::fs::write(dir.join("manifest.json"), serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
 }
 

@@ -132,7 +132,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         behaviour: None,
         future: ahead,
     };
-    let version = write::write(&job.out, manifest, &files, to, |manifest| report.files(manifest))?;
+    let version = write::write(&job.out, manifest, &files, |manifest| report.files(manifest))?;
     Ok(Made { version, counts: recording.counts, tasks })
 }
 
