@@ -256,3 +256,33 @@ fn class_list(rows: &[Score], task: &Name) -> arrow::array::ListArray {
     }
     list.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_overwrites_what_is_read_or_written_beside_it() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (input, link) = (dir.path().join("in.jsonl"), dir.path().join("link.jsonl"));
+        std::fs::write(&input, "{}\n").expect("temporary file");
+        std::os::unix::fs::symlink(&input, &link).expect("a link");
+        let (new, dash) = (dir.path().join("new.jsonl"), Path::new("-"));
+        let check = |inputs: &[&Path], outputs: &[(&'static str, &Path)]| {
+            check_files(&inputs.iter().map(|p| ("--input", *p)).collect::<Vec<_>>(), outputs).map_err(|e| e.to_string())
+        };
+        check(&[&input], &[("--output", &new), ("--alerts", dash)]).expect("all different");
+        check(&[dash], &[("--output", dash)]).expect("standard input and output differ");
+        for (outputs, other) in [
+            ([("--output", input.as_path()), ("--alerts", dash)], "--input"),
+            ([("--output", link.as_path()), ("--alerts", dash)], "--input"),
+            ([("--output", new.as_path()), ("--alerts", new.as_path())], "--output"),
+            ([("--output", dash), ("--alerts", dash)], "--output"),
+        ] {
+            let error = check(&[&input], &outputs).expect_err("the same file");
+            assert!(error.contains(other) && error.contains("name another"), "{error}");
+        }
+        let error = check(&[&dir.path().join("none")], &[("--output", &new)]).expect_err("no input");
+        assert!(error.contains("--input") && !new.exists(), "{error}");
+    }
+}

@@ -83,7 +83,7 @@ fn everything_set() {
 #[test]
 fn debug_hides_secrets() {
     let c = ok(
-        "[http]\ntoken = \"0123456789abcdef\"\n[log.kafka]\n\"sasl.password\" = \"hunter2\"\n\"ssl.key.pem\" = \"PEMPEM\"\n\"sasl.username\" = \"u-s-e-r\"",
+        "[http]\ntoken = \"0123456789abcdef\"\n[log]\nkind = \"kafka\"\nbrokers = \"a:1\"\n[log.kafka]\n\"sasl.password\" = \"hunter2\"\n\"ssl.key.pem\" = \"PEMPEM\"\n\"sasl.username\" = \"u-s-e-r\"",
     );
     let shown = format!("{c:?}");
     assert!(shown.contains("u-s-e-r"), "{shown}");
@@ -98,6 +98,8 @@ fn debug_hides_secrets() {
 fn environment_wins_over_the_file_and_flags_over_both() {
     let env = [
         ("RAPPORT_LOG", "debug"),
+        ("RAPPORT_LOG_KIND", "kafka"),
+        ("RAPPORT_LOG_BROKERS", "a:1"),
         ("RAPPORT_MODEL_DIR", "from-env"),
         ("RAPPORT_WORKER_THREADS", "5"),
         ("RAPPORT_STATE_ALLOWED_LATENESS", "1d"),
@@ -141,6 +143,8 @@ fn wrong_settings_name_file_key_value_and_what_would_be_right() {
     wrong("[log]\nkind = \"kafka\"", &["log.brokers", "host:port", "RAPPORT_LOG_BROKERS"]);
     wrong("[log]\nbrokers = \"kafka\"", &["log.brokers", "\"kafka\"", "host:port"]);
     wrong("[log]\nbrokers = \"kafka:99999\"", &["log.brokers"]);
+    wrong("[log]\nbrokers = \"a:1\"", &["log.brokers is set", "log.kind = \"kafka\""]);
+    wrong("[log.kafka]\n\"client.rack\" = \"r\"", &["log.kafka is set", "log.kind = \"kafka\""]);
     wrong("[log]\nbrokers = [\"a:1\"]", &["log.brokers", "host:port"]);
     wrong("[log]\nborkers = \"a:1\"", &["rapport.toml", "unknown key log.borkers", "\"a:1\"", "did you mean log.brokers?"]);
     wrong("[log]\nprefix = \"a b\"", &["log.prefix", "letters"]);

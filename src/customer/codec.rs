@@ -478,7 +478,7 @@ mod tests {
     fn golden_bytes() {
         let mut bytes = Vec::new();
         full().encode(&mut bytes);
-        assert_eq!((bytes.len(), format!("{:016x}", xxh3_64(&bytes)).as_str()), (6035, "40b27386b59c426b"));
+        assert_eq!((bytes.len(), format!("{:016x}", xxh3_64(&bytes)).as_str()), (6117, "64a26283791088fd"));
         let mut empty = Vec::new();
         CustomerState::default().encode(&mut empty);
         assert_eq!(

@@ -14,7 +14,6 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 
 use rapport::customer::words::SPLITTER;
 use rapport::features::NUMERIC;
-use rapport::interaction::Timestamp;
 use rapport::model::{ClassHead, FORMAT, Golden, Layout, Manifest, Model, SatisfactionHead, TokenizerFile, Training, hex};
 
 const VECTOR: usize = 12;
