@@ -161,7 +161,7 @@ impl Metrics {
                 "Stored form of one customer's state, as written.",
                 doubling(64.0, 10),
             ),
-            restored: counter("rapport_states_restored_total", "Customer states read back from the changelog."),
+            restored: counter("rapport_states_restored_total", "Customer states read back from the changelog, superseded ones included."),
             restore_seconds: histogram("rapport_restore_seconds", "Time to restore the states of an assignment.", doubling(1e-3, 20)),
             rebalances: counter("rapport_rebalances_total", "Times that a worker's set of partitions changed."),
             rebuilt: counter(
@@ -274,9 +274,13 @@ pub fn customer_state_bytes(bytes: usize) {
     METRICS.customer_bytes.observe(bytes as f64);
 }
 
-/// An assignment's states were read back: how many, in what time.
-pub fn restored(states: u64, elapsed: Duration) {
+/// So many more states were read back.
+pub fn states_restored(states: u64) {
     METRICS.restored.inc_by(states);
+}
+
+/// All states of an assignment were read back, in this time.
+pub fn restored(elapsed: Duration) {
     METRICS.restore_seconds.observe(elapsed.as_secs_f64());
 }
 

@@ -123,11 +123,11 @@ fn find_model(flag: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 
 /// Starts the service; where the port is taken, on a free one.
 fn start(config: &mut Config) -> anyhow::Result<Service> {
-    match Service::start(config) {
+    match Service::start(config, &|| false) {
         Err(e) if matches!(e.downcast_ref::<BindError>(), Some(BindError::Listen { .. })) && config.http.bind.port() != 0 => {
             eprintln!("{} is taken; a free port is used instead", config.http.bind);
             config.http.bind.set_port(0);
-            Service::start(config)
+            Service::start(config, &|| false)
         }
         started => started,
     }

@@ -47,7 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref(), &overrides)?;
     // Before anything starts, so that a signal during the start is not lost.
     let signals = watch_signals().context("cannot watch signals")?;
-    let service = Service::start(&config)?;
+    let service = Service::start(&config, &|| signals.try_recv().is_ok())?;
     loop {
         match signals.recv_timeout(Duration::from_millis(100)) {
             Ok(name) => tracing::info!("{name}: finishing the batch at hand"),

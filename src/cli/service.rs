@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
@@ -17,6 +18,9 @@ use crate::log::embedded::Embedded;
 use crate::log::kafka::{KafkaGateway, KafkaLog, KafkaSettings, verify_topics};
 use crate::log::{Gateway, Log, LogError};
 use crate::worker::{Stop, Worker, WorkerOptions, WorkerState};
+
+/// How long a cluster may be in the middle of an election or a restart when the service starts.
+const START: Duration = Duration::from_secs(60);
 
 /// A service that works until [`Self::stop`].
 pub struct Service {
@@ -31,11 +35,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Loads the model, takes the address, opens the log and only then starts to work.
+    /// Loads the model, takes the address, opens the log and only then starts to work. A Kafka cluster that answers but is not in order is
+    /// waited for, a minute or until `interrupted`.
     ///
     /// # Errors
     /// Usage errors where the configuration is wrong, others where the model, the address or the log cannot be had; with what to do.
-    pub fn start(config: &Config) -> anyhow::Result<Self> {
+    pub fn start(config: &Config, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Self> {
         let model = super::load_model(&config.model.dir).context("model.dir (RAPPORT_MODEL_DIR, --model)")?;
         for never in model.lowest_rating().map(|lowest| config.alerts.out_of_reach(lowest)).unwrap_or_default() {
             tracing::warn!("{never}");
@@ -58,11 +63,12 @@ impl Service {
             LogKind::Kafka => {
                 let settings = KafkaSettings::from(config);
                 settings.validate().map_err(usage)?;
-                verify_topics(&settings)?;
+                let until = Instant::now() + START;
+                retry(until, interrupted, || verify_topics(&settings))?;
                 let gateway = KafkaGateway::open(&settings)?;
                 let mut logs = Vec::new();
                 for index in 0..config.worker.threads {
-                    let log = KafkaLog::open(&settings, index)?;
+                    let log = retry(until, interrupted, || KafkaLog::open(&settings, index))?;
                     gateway.watch(log.states());
                     logs.push(Box::new(log) as Box<dyn Log + Send>);
                 }
@@ -89,6 +95,8 @@ impl Service {
                     status.set(
                         index,
                         match state {
+                            WorkerState::Waiting => http::WorkerStatus::Starting,
+                            WorkerState::Restoring => http::WorkerStatus::Restoring,
                             WorkerState::Working(partitions) => http::WorkerStatus::Ready(partitions),
                             WorkerState::Failing(reason) => http::WorkerStatus::Failed(reason),
                             WorkerState::Ended(reason) => http::WorkerStatus::Failed(reason.unwrap_or_else(|| "stopped".into())),
@@ -148,5 +156,18 @@ impl Service {
             result = result.and(ended);
         }
         result
+    }
+}
+
+/// Tries again what may succeed later.
+fn retry<T>(until: Instant, interrupted: &dyn Fn() -> bool, mut what: impl FnMut() -> Result<T, LogError>) -> Result<T, LogError> {
+    loop {
+        match what() {
+            Err(LogError::Retriable(message)) if Instant::now() < until && !interrupted() => {
+                tracing::warn!("waiting for the log: {message}");
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            result => return result,
+        }
     }
 }

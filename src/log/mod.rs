@@ -24,6 +24,16 @@ pub struct Record {
     pub logged_at: Option<Timestamp>,
 }
 
+impl Record {
+    /// Bytes that it holds.
+    pub fn size(&self) -> usize {
+        self.value.len() + self.key.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// A batch ends with the record that reaches this many bytes, so that a few thousand large records do not fill the memory.
+pub const MOST_BYTES: usize = 16 << 20;
+
 #[derive(Debug)]
 pub enum Polled {
     /// Nothing came within the timeout.
@@ -76,14 +86,23 @@ pub enum LogError {
     Fatal(String),
 }
 
+/// Whether a log has what its worker works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It waits to be told its partitions.
+    Waiting,
+    /// It has been given partitions and reads their states back; `poll` announces them afterwards.
+    Restoring,
+    Ready,
+}
+
 /// What has happened inside a log since it was last asked; for the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct LogEvents {
-    /// Assignments by the group.
-    pub rebalances: u64,
-    /// Partitions whose states were restored, the states in them, and the seconds that it took.
-    pub restores: u64,
+    /// Stored states read back so far, superseded ones of a changelog included; rises while partitions are restored.
     pub restored_states: u64,
+    /// Partitions that were restored to their ends, and the seconds that it took.
+    pub restores: u64,
     pub restore_seconds: f64,
     /// Interactions that retention deleted before they were read.
     pub lost_records: u64,
@@ -91,7 +110,7 @@ pub struct LogEvents {
 
 /// What a worker needs of a log.
 pub trait Log {
-    /// Waits up to `timeout` for up to `max` records.
+    /// Waits up to `timeout` for up to `max` records of up to [`MOST_BYTES`].
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Polled, LogError>;
 
     /// The stored state of a customer as of the last commit.
@@ -102,6 +121,11 @@ pub trait Log {
 
     /// Records behind the end of each owned partition, for the lag metric.
     fn lag(&mut self) -> Vec<(Partition, i64)>;
+
+    /// Whether partitions are awaited or restored. A log whose partitions are there from the start keeps the default.
+    fn readiness(&self) -> Readiness {
+        Readiness::Ready
+    }
 
     /// What has happened since the last call. A log to which none of it happens keeps the default.
     fn events(&mut self) -> LogEvents {
@@ -161,6 +185,10 @@ impl<L: Log + ?Sized> Log for Box<L> {
 
     fn lag(&mut self) -> Vec<(Partition, i64)> {
         (**self).lag()
+    }
+
+    fn readiness(&self) -> Readiness {
+        (**self).readiness()
     }
 
     fn events(&mut self) -> LogEvents {

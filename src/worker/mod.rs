@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::interaction::Timestamp;
-use crate::log::{Log, LogError, Partition, Polled, Record};
+use crate::log::{Log, LogError, Partition, Polled, Readiness, Record};
 use crate::metrics::{self, CommitOutcome, Stage};
 use backoff::Backoff;
 use cache::StateCache;
@@ -48,6 +48,10 @@ impl WorkerOptions {
 /// Where a running worker stands; told to whoever runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerState {
+    /// Waits for its partitions.
+    Waiting,
+    /// Reads back the states of its partitions.
+    Restoring,
     /// Owns this many partitions and works.
     Working(usize),
     /// The log does not answer, for this reason; it keeps trying.
@@ -105,28 +109,29 @@ impl<L: Log> Worker<L> {
 
     fn work_until(&mut self, stop: &Stop, changed: &mut impl FnMut(WorkerState)) -> Result<(), LogError> {
         let mut backoff = Backoff::default();
-        let mut failing = false;
+        let mut told = None;
+        let mut tell = |state: WorkerState| {
+            if told.as_ref() != Some(&state) {
+                changed(state.clone());
+                told = Some(state);
+            }
+        };
         let mut lag_told: Option<Instant> = None;
         while !stop.requested() {
             match self.turn() {
-                Ok(turn) => {
+                Ok(_) => {
                     backoff.reset();
-                    if let Some(owned) = self.owned.as_ref().filter(|_| failing || matches!(turn, Turn::Assigned(_))) {
-                        changed(WorkerState::Working(owned.len()));
-                    }
-                    failing = false;
+                    tell(self.state());
                 }
                 Err(LogError::Fatal(message)) => return Err(LogError::Fatal(message)),
                 Err(LogError::Retriable(message)) => {
-                    failing = true;
                     tracing::warn!(worker = self.options.index, "trying again: {message}");
-                    changed(WorkerState::Failing(message));
+                    tell(WorkerState::Failing(message));
                     backoff.pause(stop);
                 }
                 Err(LogError::Abortable(message)) => {
-                    failing = true;
                     tracing::warn!(worker = self.options.index, "reading again from the last commit: {message}");
-                    changed(WorkerState::Failing(message));
+                    tell(WorkerState::Failing(message));
                     backoff.pause(stop);
                 }
             }
@@ -138,13 +143,23 @@ impl<L: Log> Worker<L> {
         Ok(())
     }
 
+    /// Where it stands after a turn that did not fail.
+    fn state(&self) -> WorkerState {
+        match (self.log.readiness(), &self.owned) {
+            (Readiness::Ready, Some(owned)) => WorkerState::Working(owned.len()),
+            (Readiness::Restoring, _) => WorkerState::Restoring,
+            (Readiness::Waiting, _) | (Readiness::Ready, None) => WorkerState::Waiting,
+        }
+    }
+
     fn observe_log(&mut self) {
         for (partition, records) in self.log.lag() {
             metrics::lag(partition, records);
         }
         let events = self.log.events();
+        metrics::states_restored(events.restored_states);
         if events.restores > 0 {
-            metrics::restored(events.restored_states, Duration::from_secs_f64(events.restore_seconds.max(0.0)));
+            metrics::restored(Duration::from_secs_f64(events.restore_seconds.max(0.0)));
         }
         if events.lost_records > 0 {
             metrics::lost(events.lost_records);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Shared, by_stream, codec, lock};
-use crate::log::{Commit, Log, LogError, Partition, Polled, Record};
+use crate::log::{Commit, Log, LogError, MOST_BYTES, Partition, Polled, Record};
 
 /// The [`Log`] of one worker thread. Partitions are free for another worker when it is dropped.
 pub struct EmbeddedLog {
@@ -47,7 +47,8 @@ impl EmbeddedLog {
         }
     }
 
-    fn read(&self, partition: Partition, from: i64, max: usize, into: &mut Vec<Record>) -> Result<i64, LogError> {
+    /// Reads up to `max` records from `from` on, or as long as `bytes` are left, and returns the next offset.
+    fn read(&self, partition: Partition, from: i64, max: usize, bytes: &mut usize, into: &mut Vec<Record>) -> Result<i64, LogError> {
         let s = &*self.shared;
         // Up to the end as published: what lies behind it may belong to an append that is still under way.
         let end = lock(&s.ends)[partition as usize].min(from.saturating_add(i64::try_from(max).unwrap_or(i64::MAX)));
@@ -57,7 +58,13 @@ impl EmbeddedLog {
         for guard in s.input.range(codec::input_key(partition, from)..codec::input_key(partition, end)) {
             let (key, value) = guard.into_inner().map_err(|e| s.broken("read", e))?;
             let record = codec::input_offset(&key).and_then(|offset| codec::decode_input(partition, offset, &value));
-            into.push(record.ok_or_else(|| s.broken("read", format!("an input record of partition {partition} is damaged")))?);
+            let record = record.ok_or_else(|| s.broken("read", format!("an input record of partition {partition} is damaged")))?;
+            let next = record.offset + 1;
+            *bytes = bytes.saturating_sub(record.size());
+            into.push(record);
+            if *bytes == 0 {
+                return Ok(next);
+            }
         }
         Ok(end)
     }
@@ -73,10 +80,11 @@ impl Log for EmbeddedLog {
             return Ok(Polled::Idle);
         }
         let mut records = Vec::new();
+        let mut bytes = MOST_BYTES;
         for i in 0..self.partitions.len() {
             let i = (self.turn + i) % self.partitions.len();
-            if records.len() < max {
-                self.positions[i] = self.read(self.partitions[i], self.positions[i], max - records.len(), &mut records)?;
+            if records.len() < max && bytes > 0 {
+                self.positions[i] = self.read(self.partitions[i], self.positions[i], max - records.len(), &mut bytes, &mut records)?;
             }
         }
         self.turn = (self.turn + 1) % self.partitions.len().max(1);

@@ -19,6 +19,8 @@ use crate::log::{LogError, Partition};
 
 /// How long one step may take.
 const SLICE: Duration = Duration::from_millis(200);
+/// Pause before committed offsets are asked for again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) struct Arrival {
     topic: String,
@@ -65,6 +67,14 @@ impl Arrival {
         }
     }
 
+    /// States read back since the last call.
+    pub fn take_read(&mut self) -> u64 {
+        match &mut self.phase {
+            Phase::Restoring { restore, .. } => restore.take_read(),
+            Phase::Unsettled(_) | Phase::Empty => 0,
+        }
+    }
+
     /// Works for about a slice. True once the partitions can be announced.
     pub fn step(&mut self, settings: &KafkaSettings, consumer: &BaseConsumer<Membership>) -> Result<bool, LogError> {
         match &mut self.phase {
@@ -87,6 +97,7 @@ impl Arrival {
                             self.topic
                         );
                     }
+                    std::thread::sleep(AGAIN);
                     return Ok(false);
                 };
                 let list = list_of(&self.topic, &positions)?;

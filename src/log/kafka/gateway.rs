@@ -1,6 +1,6 @@
 //! The HTTP side of Kafka: durable appends to the input, and a look at the states that this process owns.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -50,12 +50,15 @@ impl ProducerContext for Reports {
     }
 }
 
+type Appender = ThreadedProducer<Reports, NoCustomPartitioner>;
+
 /// Appends to the interactions topic and reads what is local, and the newest alerts. Other outputs are read from their topics instead
 /// ([`super::Tail`]).
 pub struct KafkaGateway {
     settings: KafkaSettings,
     topic: String,
-    producer: ThreadedProducer<Reports, NoCustomPartitioner>,
+    /// Replaced where it has become useless; an append keeps the one that it began with.
+    producer: RwLock<Arc<Appender>>,
     states: Mutex<Vec<LocalStates>>,
     alerts: Mutex<Option<Recent>>,
 }
@@ -63,14 +66,10 @@ pub struct KafkaGateway {
 impl KafkaGateway {
     pub fn open(settings: &KafkaSettings) -> Result<KafkaGateway, LogError> {
         settings.validate().map_err(LogError::Fatal)?;
-        let producer = settings
-            .appending_producer()
-            .create_with_context(Reports)
-            .map_err(|e| LogError::Fatal(format!("cannot create a Kafka producer from log.brokers and log.kafka: {e}")))?;
         Ok(KafkaGateway {
             topic: settings.interactions(),
             settings: settings.clone(),
-            producer,
+            producer: RwLock::new(Arc::new(appender(settings)?)),
             states: Mutex::default(),
             alerts: Mutex::default(),
         })
@@ -81,7 +80,7 @@ impl KafkaGateway {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).push(states);
     }
 
-    fn failed(&self, e: &KafkaError) -> LogError {
+    fn failed(&self, e: &KafkaError, producer: &Arc<Appender>) -> LogError {
         match e.rdkafka_error_code() {
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
                 LogError::Fatal(format!("no permission to write to {}; allow it to the user of log.kafka", self.topic))
@@ -90,18 +89,38 @@ impl KafkaGateway {
                 LogError::Fatal(format!("{} does not exist; run `rapport topics create`", self.topic))
             }
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => LogError::Fatal(format!("{} takes no record of this size: {e}", self.topic)),
-            _ if self.producer.client().fatal_error().is_some() => {
-                LogError::Fatal(format!("the producer of {} cannot go on: {e}; start again", self.topic))
-            }
+            _ if producer.client().fatal_error().is_some() => match self.replace(producer) {
+                Ok(()) => LogError::Retriable(format!("not every record could be appended to {}: {e}; connected again", self.topic)),
+                Err(e) => e,
+            },
             _ => LogError::Retriable(format!("not every record could be appended to {}: {e}", self.topic)),
         }
     }
+}
+
+impl KafkaGateway {
+    /// A new producer in the place of one that has met a fatal error, unless another append has done it already.
+    fn replace(&self, useless: &Arc<Appender>) -> Result<(), LogError> {
+        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, useless) {
+            *current = Arc::new(appender(&self.settings)?);
+        }
+        Ok(())
+    }
+}
+
+fn appender(settings: &KafkaSettings) -> Result<Appender, LogError> {
+    settings
+        .appending_producer()
+        .create_with_context(Reports)
+        .map_err(|e| LogError::Fatal(format!("cannot create a Kafka producer from log.brokers and log.kafka: {e}")))
 }
 
 impl Gateway for KafkaGateway {
     /// Blocks until every replica that must has every record. After an error some of the records may have been appended; a repeat of them is
     /// dropped by their ids.
     fn append(&self, records: Vec<(Box<str>, Vec<u8>)>) -> Result<(), LogError> {
+        let producer = self.producer.read().unwrap_or_else(PoisonError::into_inner).clone();
         let waiting = Arc::new(Waiting::default());
         let deadline = Instant::now() + DELIVERY;
         let mut refused = None;
@@ -109,7 +128,7 @@ impl Gateway for KafkaGateway {
             waiting.state.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
             let mut record = BaseRecord::with_opaque_to(&self.topic, waiting.clone()).key(key.as_bytes()).payload(value.as_slice());
             loop {
-                match self.producer.send(record) {
+                match producer.send(record) {
                     Ok(()) => break,
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) if Instant::now() < deadline => {
                         std::thread::sleep(Duration::from_millis(5));
@@ -136,7 +155,7 @@ impl Gateway for KafkaGateway {
         }
         match refused.or(state.1.take()) {
             None => Ok(()),
-            Some(e) => Err(self.failed(&e)),
+            Some(e) => Err(self.failed(&e, &producer)),
         }
     }
 

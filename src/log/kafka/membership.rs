@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
@@ -31,7 +31,7 @@ impl ClientContext for Journal {
 
     fn error(&self, error: KafkaError, reason: &str) {
         // The end of a partition arrives here too.
-        if !matches!(error, KafkaError::PartitionEOF(_)) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
             tracing::debug!("librdkafka: {error}: {reason}");
         }
     }
@@ -40,6 +40,42 @@ impl ClientContext for Journal {
 }
 
 impl ConsumerContext for Journal {}
+
+/// The journal of a client that has to know *which* end of a partition it has reached: a fetch from a broker that lags, such as a leader just
+/// elected, ends earlier than the partition. The bindings report an end without its offset, but with librdkafka's words, right before `poll`
+/// returns it.
+#[derive(Debug, Default)]
+pub(super) struct EndJournal(Mutex<Option<i64>>);
+
+impl EndJournal {
+    /// Offset of the end that the last `poll` returned; `None` where the words were others.
+    pub fn take(&self) -> Option<i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for EndJournal {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        Journal.log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = end_in(reason);
+        }
+        Journal.error(error, reason);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+}
+
+impl ConsumerContext for EndJournal {}
+
+/// The offset in `Fetch from broker 1 reached end of partition at offset 12 (HighwaterMark 13)`.
+fn end_in(reason: &str) -> Option<i64> {
+    let (_, offset) = reason.split_once("end of partition at offset ")?;
+    offset.split(' ').next()?.parse().ok()
+}
 
 /// One rebalance event, in the order in which it came.
 #[derive(Debug)]
@@ -144,4 +180,15 @@ struct PartitionStatistics {
     partition: Partition,
     hi_offset: i64,
     ls_offset: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_partition_is_found_in_the_words_about_it() {
+        assert_eq!(end_in("Fetch from broker 1 reached end of partition at offset 12 (HighwaterMark 13)"), Some(12));
+        assert_eq!(end_in("Fetch from broker 1 failed: broker transport failure"), None);
+    }
 }

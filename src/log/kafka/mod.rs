@@ -7,6 +7,7 @@ mod arrival;
 mod gateway;
 mod member;
 mod membership;
+mod reach;
 mod recent;
 mod restore;
 mod settings;
@@ -14,12 +15,13 @@ mod states;
 mod tail;
 mod topics;
 mod transaction;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
@@ -29,18 +31,15 @@ pub use states::LocalStates;
 pub use tail::{Tail, tail};
 pub use topics::{Finding, TopicPlan, create_topics, inspect_topics, verify_topics};
 
-use arrival::{Arrival, list_of};
+use arrival::Arrival;
 use member::{join, leave, seek};
 use membership::{Change, Membership};
+use reach::Reach;
 use settings::place;
 use transaction::{Outcome, Transactions};
 
-use super::{Commit, Log, LogError, LogEvents, Partition, Polled, Record};
+use super::{Commit, Log, LogError, LogEvents, MOST_BYTES, Partition, Polled, Readiness, Record};
 use crate::interaction::Timestamp;
-
-const QUERY: Duration = Duration::from_secs(5);
-const MOST_REJOINS: usize = 6;
-const REJOIN_WINDOW: Duration = Duration::from_secs(120);
 
 /// The log of one worker.
 pub struct KafkaLog {
@@ -60,8 +59,11 @@ pub struct KafkaLog {
     arrivals: VecDeque<Arrival>,
     /// Records that were read but could not be handed out yet.
     carried: Vec<Record>,
-    /// A position was out of range while partitions were arriving; to be looked at when they are announced.
+    /// The group has not said yet which partitions are this worker's.
+    waiting: bool,
+    /// A position was found out of range and is not mended yet.
     range_in_doubt: bool,
+    reach: Reach,
     /// When the group was joined anew after it had refused this member's name.
     rejoined: Vec<Instant>,
     /// Everything owned went away without a revocation.
@@ -90,7 +92,9 @@ impl KafkaLog {
             at_end: BTreeSet::new(),
             arrivals: VecDeque::new(),
             carried: Vec::new(),
+            waiting: true,
             range_in_doubt: false,
+            reach: Reach::default(),
             rejoined: Vec::new(),
             forgotten: false,
             events: LogEvents::default(),
@@ -117,13 +121,14 @@ impl KafkaLog {
             match change {
                 Change::Assigned { partitions, incremental } => {
                     tracing::info!("{}: assigned partitions {partitions:?}", self.topic);
-                    self.events.rebalances += 1;
+                    self.waiting = false;
                     self.arrivals.push_back(Arrival::new(&self.topic, partitions, incremental));
                 }
                 Change::Revoked { partitions, all } => {
                     tracing::info!("{}: gave up partitions {partitions:?}", self.topic);
                     if all {
                         self.arrivals.clear();
+                        self.waiting = true;
                     }
                     for partition in partitions {
                         lost |= self.committed.remove(&partition).is_some();
@@ -146,30 +151,42 @@ impl KafkaLog {
             Ok(consumer) => arrival.step(&self.settings, consumer),
             Err(e) => Err(e),
         };
+        self.events.restored_states += arrival.take_read();
         if !matches!(arrived, Ok(true)) {
             self.arrivals.push_front(arrival);
             return arrived;
         }
         let arrived = arrival.finish();
         let partitions: Vec<Partition> = arrived.positions.keys().copied().collect();
-        let before = self.events.restored_states;
+        let mut restored = 0;
         for (partition, customers) in arrived.states {
             self.events.restores += 1;
-            self.events.restored_states += customers.len() as u64;
+            restored += customers.len();
             self.states.put(partition, customers);
         }
         self.events.restore_seconds += arrived.took.as_secs_f64();
         self.committed.extend(arrived.positions);
         tracing::info!(
-            "{}: reading partitions {partitions:?}; {} states restored in {:.2} s",
+            "{}: reading partitions {partitions:?}; {restored} states restored in {:.2} s",
             self.topic,
-            self.events.restored_states - before,
             arrived.took.as_secs_f64()
         );
-        if std::mem::take(&mut self.range_in_doubt) {
-            self.out_of_range()?;
-        }
         Ok(true)
+    }
+
+    /// What is to be done beside reading: partitions that arrive, positions out of range, brokers that are silent. True if partitions were taken
+    /// over.
+    fn attend(&mut self) -> Result<bool, LogError> {
+        if self.advance_arrival()? {
+            return Ok(true);
+        }
+        if self.range_in_doubt && self.arrivals.is_empty() {
+            self.mend_range()?;
+        }
+        if let Some(consumer) = &self.consumer {
+            self.reach.check(consumer, &self.settings, &self.topic)?;
+        }
+        Ok(false)
     }
 
     /// Up to `max` carried records of announced partitions.
@@ -180,9 +197,11 @@ impl KafkaLog {
         ready
     }
 
-    /// Collects until `max` or until nothing more is there; a rebalance ends it early. Everything collected is in `records` also after an error.
+    /// Collects until `max` records, [`MOST_BYTES`] or until nothing more is there; a rebalance ends it early. Everything collected is in
+    /// `records` also after an error.
     fn collect(&mut self, records: &mut Vec<Record>, max: usize, deadline: Instant) -> Result<(), LogError> {
-        while records.len() < max {
+        let mut bytes = records.iter().map(Record::size).sum::<usize>();
+        while records.len() < max && bytes < MOST_BYTES {
             let wait = match records.is_empty() && self.arrivals.is_empty() {
                 true => deadline.saturating_duration_since(Instant::now()),
                 false => Duration::ZERO,
@@ -203,6 +222,8 @@ impl KafkaLog {
                         logged_at: message.timestamp().to_millis().map(Timestamp::from_millis),
                     };
                     drop(message);
+                    bytes += record.size();
+                    self.reach.heard();
                     self.at_end.remove(&record.partition);
                     self.next.insert(record.partition, record.offset + 1);
                     if self.committed.contains_key(&record.partition) {
@@ -212,6 +233,7 @@ impl KafkaLog {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.reach.heard();
                     self.at_end.insert(partition);
                 }
                 Some(Err(error)) => {
@@ -227,122 +249,6 @@ impl KafkaLog {
             }
         }
         Ok(())
-    }
-
-    fn consumer_error(&mut self, error: &KafkaError) -> Result<(), LogError> {
-        match error {
-            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => return self.rejoin(error),
-            KafkaError::MessageConsumptionFatal(_) => {
-                return Err(LogError::Fatal(format!("the Kafka consumer cannot go on: {error}; start again")));
-            }
-            _ => {}
-        }
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => self.out_of_range(),
-            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                Err(LogError::Retriable(format!("{} does not exist; run `rapport topics create`", self.topic)))
-            }
-            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => Err(LogError::Fatal(format!(
-                "no permission to read {} in log.group = {:?} ({error}); allow it to the user of log.kafka",
-                self.topic, self.settings.group
-            ))),
-            Some(RDKafkaErrorCode::SaslAuthenticationFailed) => {
-                Err(LogError::Fatal(format!("the brokers refuse the user of log.kafka: {error}; correct sasl.username and sasl.password")))
-            }
-            Some(RDKafkaErrorCode::PollExceeded) => {
-                tracing::warn!(
-                    "a commit or restore took longer than max.poll.interval.ms; the group has given the partitions away for now"
-                );
-                Ok(())
-            }
-            // Connections come and go; librdkafka goes on by itself.
-            _ => {
-                tracing::warn!("reading {}: {error}", self.topic);
-                Ok(())
-            }
-        }
-    }
-
-    /// The group refuses this static member's name. Another process may have taken it; but a join whose answer was lost with a broker looks the
-    /// same, so it is tried again [`MOST_REJOINS`] times in [`REJOIN_WINDOW`]. Where there is another process, the two fence each other until one gives up.
-    fn rejoin(&mut self, error: &KafkaError) -> Result<(), LogError> {
-        self.rejoined.retain(|at| at.elapsed() < REJOIN_WINDOW);
-        if self.rejoined.len() >= MOST_REJOINS {
-            return Err(self.settings.fenced(error));
-        }
-        tracing::warn!("{error}; joining the group again");
-        if let Some(old) = self.consumer.take()
-            && let Err(e) = leave(old, !self.arrivals.is_empty())
-        {
-            tracing::warn!("{e}");
-        }
-        self.consumer = Some(join(&self.settings, self.worker_index)?);
-        self.rejoined.push(Instant::now());
-        self.forget_all();
-        Ok(())
-    }
-
-    fn forget_all(&mut self) {
-        for &partition in self.committed.keys() {
-            self.states.forget(partition);
-        }
-        self.committed.clear();
-        self.next.clear();
-        self.at_end.clear();
-        self.arrivals.clear();
-        self.carried.clear();
-        self.range_in_doubt = false;
-        self.forgotten = true;
-    }
-
-    /// A position lies outside its partition: retention has deleted interactions before they were read. Loud, and on with the oldest one left.
-    fn out_of_range(&mut self) -> Result<(), LogError> {
-        self.range_in_doubt = !self.arrivals.is_empty();
-        let consumer = self.consumer.as_ref().ok_or_else(|| LogError::Fatal("the log is closed".into()))?;
-        let mut moved = BTreeMap::new();
-        for (&partition, &position) in &self.committed {
-            let next = match (self.next.get(&partition), position) {
-                (Some(&next), _) => next,
-                (None, Offset::Offset(offset)) => offset,
-                (None, position) => {
-                    moved.insert(partition, position);
-                    continue;
-                }
-            };
-            let (low, high) = consumer
-                .fetch_watermarks(&self.topic, partition, QUERY)
-                .map_err(|e| LogError::Retriable(format!("cannot ask for the range of {}: {e}", place(&self.topic, partition))))?;
-            if next > high {
-                return Err(LogError::Fatal(format!(
-                    "{} ends at offset {high}, before the next offset to read, {next}: the topic was deleted and created again, or records were \
-                     lost; reset the offsets of log.group = {:?} (kafka-consumer-groups --reset-offsets) or choose another log.group",
-                    place(&self.topic, partition),
-                    self.settings.group
-                )));
-            }
-            if next < low {
-                tracing::error!(
-                    "{}: {} interactions from offset {next} on were deleted by retention before they were scored; going on at {low}; keep \
-                     interactions longer or add workers",
-                    place(&self.topic, partition),
-                    low - next
-                );
-                self.events.lost_records += (low - next) as u64;
-            }
-            moved.insert(partition, Offset::Offset(next.max(low)));
-        }
-        for (&partition, &position) in &moved {
-            if let Offset::Offset(offset) = position {
-                self.next.insert(partition, offset);
-            }
-        }
-        // A partition whose fetcher has given up takes no seek, only a new assignment.
-        let list = list_of(&self.topic, &moved)?;
-        let assigned = match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_unassign(&list).and_then(|()| consumer.incremental_assign(&list)),
-            _ => consumer.assign(&list),
-        };
-        assigned.map_err(|e| LogError::Fatal(format!("cannot go on with {} at the oldest records left: {e}; start again", self.topic)))
     }
 
     /// Whether the group's committed offsets are those of a transaction whose end was not heard of.
@@ -375,11 +281,19 @@ impl Log for KafkaLog {
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Polled, LogError> {
         let deadline = Instant::now() + timeout;
         loop {
-            if self.take_changes()? || self.advance_arrival()? {
+            if self.take_changes()? {
                 return Ok(self.owned());
             }
+            // Trouble is told when there is nothing else to do, and the consumer is polled in any case: rebalances and fencing go on.
+            let trouble = match self.attend() {
+                Ok(true) => return Ok(self.owned()),
+                Ok(false) => None,
+                Err(LogError::Fatal(message)) => return Err(LogError::Fatal(message)),
+                Err(e) => Some(e),
+            };
+            let until = if trouble.is_some() { Instant::now() } else { deadline };
             let mut records = self.take_carried(max);
-            let collected = self.collect(&mut records, max, deadline);
+            let collected = self.collect(&mut records, max, until);
             let changed = self.forgotten || self.consumer()?.context().changed();
             if changed || collected.is_err() {
                 // Handed out by a later call, as far as their partitions stay.
@@ -390,6 +304,9 @@ impl Log for KafkaLog {
             }
             if !records.is_empty() {
                 return Ok(Polled::Records(records));
+            }
+            if let Some(e) = trouble {
+                return Err(e);
             }
             if Instant::now() >= deadline {
                 return Ok(Polled::Idle);
@@ -443,6 +360,14 @@ impl Log for KafkaLog {
             }
         };
         self.committed.iter().map(|(partition, position)| (*partition, behind(partition, position))).collect()
+    }
+
+    fn readiness(&self) -> Readiness {
+        match (self.waiting, self.arrivals.is_empty()) {
+            (true, _) => Readiness::Waiting,
+            (false, false) => Readiness::Restoring,
+            (false, true) => Readiness::Ready,
+        }
     }
 
     fn events(&mut self) -> LogEvents {

@@ -3,7 +3,7 @@
 //! Starts to read when first asked. Its offsets begin at the wall clock of that moment, in microseconds: a reader that comes back to a process
 //! that was started anew has an older one, and gets everything that is held.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -54,11 +54,14 @@ impl Recent {
 }
 
 fn follow(settings: &KafkaSettings, held: &Weak<Mutex<Held>>) {
-    let mut first = true;
+    // Where to go on after a failure: what was held already does not come again, and what came meanwhile is not missed.
+    let mut at = BTreeMap::new();
     while held.strong_count() > 0 {
-        // After a failure, what was held already would come again: only what is new.
-        let back = if std::mem::take(&mut first) { LOOK_BACK } else { 0 };
-        let ended = Tail::open_last(settings, Stream::Alerts, back).and_then(|tail| read(tail, held));
+        let ended = Tail::open_at(settings, Stream::Alerts, &at, LOOK_BACK).and_then(|mut tail| {
+            let ended = read(&mut tail, held);
+            at.clone_from(tail.positions());
+            ended
+        });
         if let Err(e) = ended {
             tracing::warn!("reading alerts for the console: {e}");
             std::thread::sleep(AGAIN);
@@ -66,7 +69,7 @@ fn follow(settings: &KafkaSettings, held: &Weak<Mutex<Held>>) {
     }
 }
 
-fn read(mut tail: Tail, held: &Weak<Mutex<Held>>) -> Result<(), LogError> {
+fn read(tail: &mut Tail, held: &Weak<Mutex<Held>>) -> Result<(), LogError> {
     loop {
         let next = tail.next(Duration::from_millis(500))?;
         let Some(held) = held.upgrade() else { return Ok(()) };

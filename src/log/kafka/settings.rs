@@ -151,6 +151,16 @@ impl KafkaSettings {
                 other => format!("log.kafka is refused by the Kafka {key}: {other}"),
             })?;
         }
+        // librdkafka finds these two only when a client is created.
+        let transaction_ms = self.transaction_timeout().as_millis() as u64;
+        for (name, most) in [("socket.timeout.ms", transaction_ms + 100), ("message.timeout.ms", transaction_ms)] {
+            if let Some(ms) = self.properties.get(name).and_then(|ms| ms.parse::<u64>().ok()).filter(|ms| *ms > most) {
+                return Err(format!(
+                    "log.kafka.\"{name}\" = \"{ms}\" is longer than a transaction may take; right is at most {most}, or a longer \
+                     log.kafka.\"transaction.timeout.ms\" (now {transaction_ms})"
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -238,6 +248,8 @@ impl KafkaSettings {
     /// A reader of assigned partitions that joins no group. `committed`: whether it stops before open transactions and skips aborted ones.
     pub(super) fn reader(&self, committed: bool) -> ClientConfig {
         let mut config = self.base_consumer(true);
+        // Followers may lag behind what has been measured at the leader.
+        config.remove("client.rack");
         config.set("isolation.level", if committed { "read_committed" } else { "read_uncommitted" });
         // The end of a partition is reported with the fetch that finds nothing; the default makes it wait half a second.
         config.set("fetch.wait.max.ms", "50");
@@ -258,7 +270,9 @@ impl KafkaSettings {
             config.set("socket.nagle.disable", "true");
         }
         let transaction_ms = self.transaction_timeout().as_millis() as u64;
-        config.set("transaction.timeout.ms", transaction_ms.to_string());
+        if !self.properties.contains_key("transaction.timeout.ms") {
+            config.set("transaction.timeout.ms", transaction_ms.to_string());
+        }
         // librdkafka refuses a socket time-out above the transaction's: a request could outlive it.
         if !self.properties.contains_key("socket.timeout.ms") {
             config.set("socket.timeout.ms", transaction_ms.clamp(1_000, 10_000).to_string());
@@ -352,6 +366,7 @@ mod tests {
             [("security.protocol", "sasl_ssl"), ("sasl.mechanism", "SCRAM-SHA-512"), ("sasl.username", "u"), ("sasl.password", "p")];
         settings(&login).validate().unwrap();
         settings(&[("transaction.timeout.ms", "3000")]).validate().unwrap();
+        settings(&[("socket.timeout.ms", "15100"), ("message.timeout.ms", "15000")]).validate().unwrap();
     }
 
     #[test]
@@ -366,6 +381,12 @@ mod tests {
     fn an_unknown_property_and_a_wrong_value_are_refused() {
         let message = settings(&[("sesion.timeout.ms", "6000")]).validate().unwrap_err();
         assert!(message.contains("sesion.timeout.ms"), "{message}");
+        let message = settings(&[("transaction.timeout.ms", "abc")]).validate().unwrap_err();
+        assert!(message.contains("transaction.timeout.ms") && message.contains("abc"), "{message}");
+        for (name, value) in [("socket.timeout.ms", "20000"), ("message.timeout.ms", "15001")] {
+            let message = settings(&[(name, value)]).validate().unwrap_err();
+            assert!(message.contains(name) && message.contains(value) && message.contains("at most 15"), "{message}");
+        }
         let message = settings(&[("security.protocol", "tls")]).validate().unwrap_err();
         assert!(message.contains("security.protocol") && message.contains("tls"), "{message}");
     }

@@ -1,5 +1,6 @@
 //! Reads an output stream back, committed records only, without joining a group.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -11,12 +12,13 @@ use super::membership::Journal;
 use super::restore::reader;
 use super::settings::KafkaSettings;
 use super::topics;
-use crate::log::{Delivered, LogError, Stream};
+use crate::log::{Delivered, LogError, Partition, Stream};
 
 /// A reader of all partitions of one stream. Offsets rise within a partition; records of one customer keep their order.
 pub struct Tail {
     topic: String,
     consumer: BaseConsumer<Journal>,
+    next: BTreeMap<Partition, i64>,
 }
 
 impl Tail {
@@ -27,21 +29,33 @@ impl Tail {
 
     /// With up to `back` records of each partition that are there already. Offsets of transactions' ends count among them.
     pub fn open_last(settings: &KafkaSettings, stream: Stream, back: i64) -> Result<Tail, LogError> {
+        Self::open_at(settings, stream, &BTreeMap::new(), back)
+    }
+
+    /// From these offsets on, or the oldest records left; partitions that are not named like [`Self::open_last`].
+    pub fn open_at(settings: &KafkaSettings, stream: Stream, at: &BTreeMap<Partition, i64>, back: i64) -> Result<Tail, LogError> {
         settings.validate().map_err(LogError::Fatal)?;
         let topic = settings.stream(stream);
         let consumer = reader(settings, true)?;
         let count = topics::count(settings, &consumer, &topic)?
             .ok_or_else(|| LogError::Fatal(format!("{topic} does not exist; run `rapport topics create`")))?;
         let mut list = TopicPartitionList::new();
+        let mut next = BTreeMap::new();
         for partition in 0..count {
             // Numbers, not `End`: a record that comes before the first fetch must not be missed.
             let (low, high) = topics::watermarks(settings, &consumer, &topic, partition)?;
-            let start = high.saturating_sub(back).max(low);
+            let start = at.get(&partition).copied().unwrap_or(high.saturating_sub(back)).max(low);
+            next.insert(partition, start);
             list.add_partition_offset(&topic, partition, Offset::Offset(start))
                 .map_err(|e| LogError::Fatal(format!("cannot read {topic}: {e}")))?;
         }
         consumer.assign(&list).map_err(|e| LogError::Fatal(format!("cannot read {topic}: {e}")))?;
-        Ok(Tail { topic, consumer })
+        Ok(Tail { topic, consumer, next })
+    }
+
+    /// Offset to go on at, by partition.
+    pub fn positions(&self) -> &BTreeMap<Partition, i64> {
+        &self.next
     }
 
     /// The next record, or `None` if none came within `timeout`.
@@ -50,6 +64,7 @@ impl Tail {
         loop {
             match self.consumer.poll(until.saturating_duration_since(std::time::Instant::now())) {
                 Some(Ok(message)) => {
+                    self.next.insert(message.partition(), message.offset() + 1);
                     let headers = message.headers().map(|headers| {
                         let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
                         headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()

@@ -162,7 +162,9 @@ fn inspect_configs(settings: &KafkaSettings, found: &[(Topic, i32)]) -> Result<V
         return Ok(Vec::new());
     }
     let options = AdminOptions::new().request_timeout(Some(QUERY));
-    let answers = wait(admin.describe_configs(&wanted, &options))?.map_err(|e| settings.unreachable("asking for topic settings", e))?;
+    // Brokers have answered already; one that is away now comes back.
+    let answers =
+        wait(admin.describe_configs(&wanted, &options))?.map_err(|e| LogError::Retriable(format!("asking for topic settings: {e}")))?;
     let mut findings = Vec::new();
     let mut largest = Vec::new();
     for ((topic, _), answer) in found.iter().zip(answers) {

@@ -17,8 +17,17 @@ use super::membership::Journal;
 use super::settings::KafkaSettings;
 use crate::log::{Commit, LogError, Output, Stream};
 
-/// How long brokers may be away in the middle of a transaction before the worker gives up. Below `max.poll.interval.ms`.
+/// How long brokers may be away in the middle of a transaction before its producer is given up, and how long in the connecting anew that
+/// follows before the worker gives up. Together, with the question how the transaction ended, below `max.poll.interval.ms`.
 const PATIENCE: Duration = Duration::from_secs(120);
+const RECONNECT: Duration = Duration::from_secs(90);
+/// How long no broker may answer at the start.
+const CONNECT: Duration = Duration::from_secs(30);
+/// A broker that has just started may not know a topic yet; after this long it does not exist.
+const MISSING: Duration = Duration::from_secs(60);
+/// Most producers that may become useless for no known reason within [`LOSSES_WITHIN`].
+const MOST_LOSSES: usize = 5;
+const LOSSES_WITHIN: Duration = Duration::from_secs(120);
 const CALL: Duration = Duration::from_secs(5);
 
 /// Keeps the first failed delivery of the running transaction.
@@ -63,6 +72,10 @@ pub(super) struct Transactions {
     /// Of `transaction.timeout.ms`.
     timeout: Duration,
     producer: BaseProducer<Deliveries>,
+    /// When producers became useless for no known reason.
+    losses: Vec<Instant>,
+    /// Since when an output topic cannot be found.
+    missing: Option<Instant>,
     counts: Counts,
     interactions: String,
     state: String,
@@ -85,6 +98,8 @@ pub(super) enum Outcome {
 enum Failure {
     /// Must be aborted (not yet done).
     Abort(String),
+    /// The same, because a topic cannot be found.
+    Missing(String),
     /// The producer is of no more use, by no other's fault.
     Lost(String),
     Fatal(LogError),
@@ -100,7 +115,9 @@ impl Transactions {
             alerts: settings.stream(Stream::Alerts),
             dead_letters: settings.stream(Stream::DeadLetters),
             timeout: settings.transaction_timeout(),
-            producer: connect(settings, worker_index)?,
+            producer: connect(settings, worker_index, CONNECT)?,
+            losses: Vec::new(),
+            missing: None,
             settings: settings.clone(),
             worker_index,
             counts,
@@ -114,13 +131,25 @@ impl Transactions {
             Err(KafkaError::Transaction(e)) if e.is_retriable() => {
                 return Err(LogError::Retriable(format!("beginning a transaction: {e}")));
             }
-            Err(e) => return Err(self.settings.fenced(e)),
+            Err(e) => match self.useless("beginning a transaction", &e, Duration::ZERO) {
+                Failure::Fatal(e) => return Err(e),
+                Failure::Abort(reason) | Failure::Missing(reason) | Failure::Lost(reason) => {
+                    self.replace(&reason, Duration::ZERO)?;
+                    return Err(LogError::Retriable(reason));
+                }
+            },
         }
         *self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let begun = Instant::now();
         let failure = match self.attempt(commit, group, begun) {
-            Ok(()) => return Ok(Outcome::Committed),
-            Err(Failure::Abort(reason)) => match self.abort(begun) {
+            Ok(()) => {
+                self.missing = None;
+                return Ok(Outcome::Committed);
+            }
+            Err(Failure::Missing(reason)) if self.missing.get_or_insert(begun).elapsed() > MISSING => {
+                Failure::Fatal(LogError::Fatal(format!("{reason}; run `rapport check`")))
+            }
+            Err(Failure::Abort(reason) | Failure::Missing(reason)) => match self.abort(begun) {
                 Ok(()) => return Ok(Outcome::Aborted(reason)),
                 Err(failure) => failure,
             },
@@ -128,12 +157,28 @@ impl Transactions {
         };
         match failure {
             Failure::Fatal(e) => Err(e),
-            Failure::Abort(reason) | Failure::Lost(reason) => {
-                tracing::warn!("{reason}; connecting again");
-                self.producer = connect(&self.settings, self.worker_index)?;
+            Failure::Abort(reason) | Failure::Missing(reason) | Failure::Lost(reason) => {
+                self.replace(&reason, begun.elapsed())?;
                 Ok(Outcome::Unknown(reason))
             }
         }
+    }
+
+    /// Another producer in the place of one that is of no more use; `age` of its last transaction.
+    fn replace(&mut self, reason: &str, age: Duration) -> Result<(), LogError> {
+        tracing::warn!("{reason}; connecting again");
+        // An outage makes transactions old, and may take as long as it likes.
+        if age < self.timeout {
+            self.losses.retain(|at| at.elapsed() < LOSSES_WITHIN);
+            if self.losses.len() >= MOST_LOSSES {
+                return Err(LogError::Fatal(format!(
+                    "the Kafka producer had to be replaced {MOST_LOSSES} times within {LOSSES_WITHIN:?}, the last time because of: {reason}"
+                )));
+            }
+            self.losses.push(Instant::now());
+        }
+        self.producer = connect(&self.settings, self.worker_index, RECONNECT)?;
+        Ok(())
     }
 
     fn attempt(&self, commit: &Commit, group: &ConsumerGroupMetadata, begun: Instant) -> Result<(), Failure> {
@@ -207,7 +252,7 @@ impl Transactions {
                 "no permission to write to {topic}; allow it to the user of log.kafka and start again"
             ))),
             Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition) => {
-                Failure::Fatal(LogError::Fatal(format!("{topic} or one of its partitions does not exist; run `rapport check`")))
+                Failure::Missing(format!("{topic} or one of its partitions does not exist"))
             }
             _ => Failure::Abort(format!("{topic}: {e}")),
         }
@@ -221,7 +266,7 @@ impl Transactions {
                 Err(e) => e,
             };
             match &error {
-                KafkaError::Transaction(e) if e.is_fatal() => return Err(self.taken_over(format!("{what}: {e}"), begun)),
+                KafkaError::Transaction(e) if e.is_fatal() => return Err(self.useless(what, &error, begun.elapsed())),
                 KafkaError::Transaction(e) if e.txn_requires_abort() => {
                     // A delivery that failed for good explains more than the abort that it causes.
                     self.producer.poll(Duration::ZERO);
@@ -230,7 +275,7 @@ impl Transactions {
                 }
                 KafkaError::Transaction(e) if e.is_retriable() => {}
                 KafkaError::Flush(_) => {}
-                other => return Err(Failure::Fatal(LogError::Fatal(format!("{what}: {other}; start again")))),
+                other => return Err(self.useless(what, other, begun.elapsed())),
             }
             if begun.elapsed() > PATIENCE {
                 return Err(Failure::Lost(format!("{what}: {error}; no answer for {PATIENCE:?}")));
@@ -241,7 +286,8 @@ impl Transactions {
     }
 
     fn abort(&self, begun: Instant) -> Result<(), Failure> {
-        let deadline = Instant::now() + PATIENCE;
+        // At least a moment of its own, where the attempt has used up the patience.
+        let deadline = (begun + PATIENCE).max(Instant::now() + CALL);
         // Delivery reports are served by polling alone, and aborting waits for them.
         let drained = Instant::now() + Duration::from_secs(1);
         while self.producer.in_flight_count() > 0 && Instant::now() < drained {
@@ -255,28 +301,34 @@ impl Transactions {
                     self.producer.poll(Duration::from_millis(50));
                 }
                 Err(KafkaError::Transaction(e)) if e.is_retriable() => return Err(Failure::Lost(format!("aborting a transaction: {e}"))),
-                Err(e) => return Err(self.taken_over(format!("aborting a transaction: {e}"), begun)),
+                Err(e) => return Err(self.useless("aborting a transaction", &e, begun.elapsed())),
             }
         }
     }
 
-    /// The brokers refuse the producer's epoch. They raise it when a transaction times out, or when another process opens the same slot; the age
-    /// of the transaction tells which.
-    fn taken_over(&self, reason: String, begun: Instant) -> Failure {
-        match begun.elapsed() >= self.timeout {
-            true => Failure::Lost(format!("{reason}: the transaction outlived transaction.timeout.ms")),
-            false => Failure::Fatal(self.settings.fenced(reason)),
+    /// What it means that the producer goes no further; `age` of its transaction.
+    fn useless(&self, what: &str, error: &KafkaError, age: Duration) -> Failure {
+        use RDKafkaErrorCode::*;
+        let reason = format!("{what}: {error}");
+        match error.rdkafka_error_code() {
+            // The brokers raise the epoch when a transaction times out, or when another process opens the same slot; its age tells which.
+            Some(Fenced | ProducerFenced | InvalidProducerEpoch) if age < self.timeout => Failure::Fatal(self.settings.fenced(reason)),
+            Some(TransactionalIdAuthorizationFailed | ClusterAuthorizationFailed) => Failure::Fatal(LogError::Fatal(format!(
+                "no permission for the transactional id {:?} ({reason}); allow the user of log.kafka to write to it and start again",
+                self.settings.slot(self.worker_index)
+            ))),
+            _ => Failure::Lost(reason),
         }
     }
 }
 
 /// A producer of the slot, ready to begin transactions; older ones are fenced and their transactions ended.
-fn connect(settings: &KafkaSettings, worker_index: usize) -> Result<BaseProducer<Deliveries>, LogError> {
+fn connect(settings: &KafkaSettings, worker_index: usize, patience: Duration) -> Result<BaseProducer<Deliveries>, LogError> {
     let producer: BaseProducer<Deliveries> = settings
         .transactional_producer(worker_index)
         .create_with_context(Deliveries::default())
         .map_err(|e| LogError::Fatal(format!("cannot create a Kafka producer from log.brokers and log.kafka: {e}")))?;
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + patience;
     loop {
         match producer.init_transactions(CALL) {
             Ok(()) => return Ok(producer),
