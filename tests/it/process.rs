@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The binary under test.
@@ -118,9 +119,17 @@ pub fn eventually<T>(what: &str, timeout: Duration, mut done: impl FnMut() -> Op
     }
 }
 
-/// A TCP port of the loopback address that nothing uses now.
+/// A TCP port of the loopback address that nothing uses now. Below those that the kernel gives to outgoing connections: one of them could take
+/// it before it is bound, or while a broker that had it is down.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    const PORTS: std::ops::Range<u32> = 18_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(61);
+    let ports = std::iter::repeat_with(|| {
+        let n = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        (PORTS.start + n % (PORTS.end - PORTS.start)) as u16
+    });
+    ports.take(PORTS.len()).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// Where `make deps` put what tests download.

@@ -166,8 +166,8 @@ fn kafka_loses_nothing_and_every_bad_record_is_one_dead_letter() {
         producer.flush(SOON).expect("the broker took it");
     }
 
-    let (process, _) = serve(dir.path(), &log);
-    cluster.wait_consumed(&prefix, &input, SOON);
+    let (mut process, _) = serve(dir.path(), &log);
+    cluster.wait_consumed(&prefix, &input, SOON, || assert!(process.ended().is_none(), "serve ended: {}", process.stderr()));
     stop(process);
 
     let scores = cluster.consume_committed(&topic("scores"));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -119,7 +119,7 @@ impl Cluster {
         *self.nodes[node].process() = Some(Process::spawn("broker", command, &self.node_dir(node)));
     }
 
-    /// Waits until every node is registered and every partition has a leader.
+    /// Waits until every node is registered and every partition has a leader and all its copies, those of Kafka's own topics too.
     pub fn wait_ready(&self) {
         let client: BaseConsumer = self.client().create().expect("a client");
         for node in &self.nodes {
@@ -131,9 +131,10 @@ impl Cluster {
             });
         }
         let nodes = self.nodes.len();
-        eventually("all brokers are in the metadata", Duration::from_secs(60), || {
+        eventually("all brokers are in the metadata and all copies are in sync", Duration::from_secs(120), || {
             let metadata = client.fetch_metadata(None, Duration::from_secs(5)).ok()?;
-            (metadata.brokers().len() == nodes).then_some(())
+            let mut partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+            (metadata.brokers().len() == nodes && partitions.all(|p| p.leader() >= 0 && p.isr().len() == nodes)).then_some(())
         });
     }
 
@@ -164,25 +165,31 @@ impl Cluster {
         (0..partitions).map(|p| client.fetch_watermarks(topic, p, Duration::from_secs(20)).expect("watermarks")).collect()
     }
 
-    /// Committed offset of every partition of a topic for a group; −1 where there is none.
-    pub fn committed(&self, group: &str, topic: &str, partitions: i32) -> Vec<i64> {
+    /// Committed offset of every partition of a topic for a group, −1 where there is none; `None` where no broker says.
+    pub fn committed(&self, group: &str, topic: &str, partitions: i32) -> Option<Vec<i64>> {
         let client: BaseConsumer = self.client().set("group.id", group).create().expect("a client");
         let mut asked = TopicPartitionList::new();
         for p in 0..partitions {
             asked.add_partition(topic, p);
         }
-        let Ok(answer) = client.committed_offsets(asked, Duration::from_secs(20)) else { return vec![-1; partitions as usize] };
+        let answer = client.committed_offsets(asked, Duration::from_secs(20)).ok()?;
         let offset = |o: Offset| if let Offset::Offset(o) = o { o } else { -1 };
-        answer.elements().iter().map(|e| offset(e.offset())).collect()
+        answer.elements().iter().map(|e| e.error().is_ok().then(|| offset(e.offset()))).collect()
     }
 
-    /// Waits until `group` has committed everything that `topic` holds now.
-    pub fn wait_consumed(&self, group: &str, topic: &str, timeout: Duration) {
+    /// Waits until `group` has committed everything that `topic` holds now. `check` fails the test where nothing is to be waited for any more.
+    pub fn wait_consumed(&self, group: &str, topic: &str, timeout: Duration, mut check: impl FnMut()) {
         let ends: Vec<i64> = self.watermarks(topic).into_iter().map(|(_, end)| end).collect();
-        eventually(&format!("{group} consumed {topic} up to {ends:?}"), timeout, || {
+        let until = Instant::now() + timeout;
+        loop {
+            check();
             let committed = self.committed(group, topic, ends.len() as i32);
-            committed.iter().zip(&ends).all(|(c, end)| c >= end || *end == 0).then_some(())
-        });
+            if committed.as_ref().is_some_and(|c| c.iter().zip(&ends).all(|(c, end)| c >= end || *end == 0)) {
+                return;
+            }
+            assert!(Instant::now() < until, "within {timeout:?}, {group} committed {committed:?} of {topic}, which ends at {ends:?}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// Ids of the transactions that are open at the brokers this moment.

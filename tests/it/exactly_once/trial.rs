@@ -34,17 +34,27 @@ pub struct Trial<'a> {
 pub struct Worker {
     instance: &'static str,
     port: u16,
-    pub process: Process,
+    process: Process,
 }
 
 impl Worker {
-    /// Waits until it works, then stops it in good order.
-    pub fn stop(&mut self) {
-        eventually("the worker is ready", Duration::from_secs(60), || {
-            assert!(self.process.ended().is_none(), "worker {} ended by itself: {}", self.instance, self.process.stderr());
+    /// Fails the test where it has ended by itself.
+    pub fn lives(&mut self) {
+        assert!(self.process.ended().is_none(), "worker {} ended by itself: {}", self.instance, self.process.stderr());
+    }
+
+    /// Waits until it has its partitions and works.
+    pub fn wait_ready(&mut self) {
+        eventually("the worker is ready", Duration::from_secs(120), || {
+            self.lives();
             let answer = http::agent().get(format!("http://127.0.0.1:{}/readyz", self.port)).call();
             answer.is_ok_and(|a| a.status().as_u16() == 200).then_some(())
         });
+    }
+
+    /// Waits until it works, then stops it in good order.
+    pub fn stop(&mut self) {
+        self.wait_ready();
         self.process.signal(libc::SIGTERM);
         let stopped = self.process.wait(Duration::from_secs(40));
         assert_eq!(stopped.code, Some(0), "a graceful stop ends with 0: {}", stopped.stderr);
@@ -165,32 +175,48 @@ impl<'a> Trial<'a> {
         eventually("the feed goes on", Duration::from_secs(120), || (self.sent() >= enough).then_some(()));
     }
 
-    /// Waits until the group has committed everything sent until now.
-    pub fn wait_consumed(&self) {
-        self.cluster.wait_consumed(&self.prefix, &self.topic("interactions"), Duration::from_secs(300));
+    /// How many lines are still to be sent.
+    pub fn left(&self) -> usize {
+        self.lines.len() - self.sent()
+    }
+
+    /// Waits until the group has committed everything sent until now, by these workers.
+    pub fn wait_consumed(&self, workers: &mut [&mut Worker]) {
+        let topic = self.topic("interactions");
+        self.cluster.wait_consumed(&self.prefix, &topic, Duration::from_secs(300), || workers.iter_mut().for_each(|w| w.lives()));
+    }
+
+    /// Waits until the group commits something from now on.
+    pub fn wait_progress(&self, worker: &mut Worker) {
+        let (topic, partitions) = (self.topic("interactions"), PARTITIONS.parse().expect("a number"));
+        let mut before = None;
+        eventually("the group commits something", Duration::from_secs(120), || {
+            worker.lives();
+            let now: i64 = self.cluster.committed(&self.prefix, &topic, partitions)?.iter().sum();
+            (now > *before.get_or_insert(now)).then_some(())
+        });
     }
 
     /// kill −9 at a random moment at which the worker's transaction is open at its broker and stays so: the worker is halted, so that a
     /// commit on its way would have arrived, before the broker is asked again.
     pub fn kill_inside_transaction(&self, worker: &mut Worker, rng: &mut SmallRng) {
-        let Worker { instance, process: worker, .. } = worker;
-        let id = format!("{}-{instance}-", self.prefix);
+        let id = format!("{}-{}-", self.prefix, worker.instance);
         let open = || self.cluster.open_transactions().iter().any(|open| open.starts_with(&id));
-        eventually(&format!("a transaction of {instance} is open"), Duration::from_secs(90), || {
-            assert!(worker.ended().is_none(), "worker {instance} ended by itself: {}", worker.stderr());
+        eventually(&format!("a transaction of {} is open", worker.instance), Duration::from_secs(90), || {
+            worker.lives();
             assert!(self.sent() < self.lines.len(), "the feed ended before the kills: more lines, or a slower pace");
             std::thread::sleep(Duration::from_micros(rng.random_range(0..40_000)));
-            worker.signal(libc::SIGSTOP);
+            worker.process.signal(libc::SIGSTOP);
             let inside = open() && {
                 std::thread::sleep(Duration::from_millis(30));
                 open()
             };
             if inside {
-                worker.kill();
+                worker.process.kill();
                 self.kills.fetch_add(1, Ordering::Relaxed);
                 return Some(());
             }
-            worker.signal(libc::SIGCONT);
+            worker.process.signal(libc::SIGCONT);
             None
         });
     }

@@ -63,10 +63,15 @@ impl Child {
         std::fs::write(&self.hold, b"go").expect("a file");
     }
 
+    /// Fails the test where it has ended by itself.
+    pub fn lives(&mut self) {
+        assert!(self.process.ended().is_none(), "the worker ended: {}{}", self.process.stdout(), self.process.stderr());
+    }
+
     /// The first line with this word.
     pub fn wait_for(&mut self, word: &str) -> String {
         eventually(&format!("the worker says {word}"), Duration::from_secs(60), || {
-            assert!(self.process.ended().is_none(), "the worker ended: {}{}", self.process.stdout(), self.process.stderr());
+            self.lives();
             self.process.stdout().lines().find(|l| l.contains(word)).map(str::to_owned)
         })
     }
@@ -88,7 +93,7 @@ fn counting_worker() {
         instance: variable(INSTANCE),
         properties: Default::default(),
     };
-    for (key, value) in [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "500"), ("transaction.timeout.ms", "10000")] {
+    for (key, value) in [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "500"), ("transaction.timeout.ms", "10000")] {
         settings.properties.insert(key.into(), value.into());
     }
     let hold = std::env::var(HOLD).ok().map(PathBuf::from);

@@ -20,11 +20,12 @@ use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::brokers;
+use crate::process::eventually;
 
 /// Short sessions, so that tests need not wait for the death of a member.
 pub fn settings(name: &str, instance: &str) -> KafkaSettings {
     let mut properties = BTreeMap::new();
-    for (key, value) in [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "500"), ("transaction.timeout.ms", "10000")] {
+    for (key, value) in [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "500"), ("transaction.timeout.ms", "10000")] {
         properties.insert(key.to_owned(), value.to_owned());
     }
     KafkaSettings { brokers: brokers::shared().brokers(), group: name.into(), prefix: name.into(), instance: instance.into(), properties }
@@ -81,17 +82,20 @@ pub fn work(log: &mut KafkaLog, batch: usize, mut enough: impl FnMut(&Polled, us
     let mut done = 0;
     loop {
         assert!(Instant::now() < until, "only {done} records were committed in time");
-        let polled = match log.poll(batch, Duration::from_millis(200)) {
-            Ok(polled) => polled,
-            Err(LogError::Retriable(_)) => continue,
-            Err(e) => panic!("{e}"),
-        };
+        let Some(polled) = poll(log, batch, Duration::from_millis(200)) else { continue };
         if let Polled::Records(records) = &polled {
             let commit = count(log, records);
-            match log.commit(&commit) {
-                Ok(()) => done += records.len(),
-                Err(LogError::Abortable(reason)) => eprintln!("aborted: {reason}"),
-                Err(e) => panic!("{e}"),
+            loop {
+                match log.commit(&commit) {
+                    Ok(()) => done += records.len(),
+                    Err(LogError::Abortable(reason)) => eprintln!("aborted: {reason}"),
+                    Err(LogError::Retriable(reason)) => {
+                        eprintln!("again: {reason}");
+                        continue;
+                    }
+                    Err(e) => panic!("{e}"),
+                }
+                break;
             }
         }
         if enough(&polled, done) {
@@ -100,16 +104,41 @@ pub fn work(log: &mut KafkaLog, batch: usize, mut enough: impl FnMut(&Polled, us
     }
 }
 
+/// Polls once; `None` where that has to be done again.
+pub fn poll(log: &mut KafkaLog, max: usize, timeout: Duration) -> Option<Polled> {
+    match log.poll(max, timeout) {
+        Ok(polled) => Some(polled),
+        Err(LogError::Retriable(reason)) => {
+            eprintln!("again: {reason}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// Polls until records come.
+pub fn wait_records(log: &mut KafkaLog, max: usize) -> Vec<Record> {
+    eventually("records", Duration::from_secs(60), || match poll(log, max, Duration::from_secs(1)) {
+        Some(Polled::Records(records)) => Some(records),
+        _ => None,
+    })
+}
+
 /// Polls until these partitions are owned.
 pub fn wait_assigned(log: &mut KafkaLog, wanted: &[i32]) {
-    let until = Instant::now() + Duration::from_secs(40);
-    loop {
-        assert!(Instant::now() < until, "partitions {wanted:?} did not come");
-        match log.poll(1, Duration::from_millis(200)).expect("polled") {
-            Polled::Assigned(partitions) if partitions == wanted => return,
-            Polled::Records(records) => panic!("unexpected records {records:?}"),
-            _ => {}
-        }
+    eventually(&format!("partitions {wanted:?}"), Duration::from_secs(60), || match poll(log, 1, Duration::from_millis(200)) {
+        Some(Polled::Assigned(partitions)) if partitions == wanted => Some(()),
+        Some(Polled::Records(records)) => panic!("unexpected records {records:?}"),
+        _ => None,
+    });
+}
+
+/// Leaves the group. On a busy machine that may take longer than the log waits; the member is left behind then.
+pub fn close(mut log: KafkaLog) {
+    match log.close() {
+        Ok(()) => {}
+        Err(LogError::Retriable(reason)) => eprintln!("closing: {reason}"),
+        Err(e) => panic!("{e}"),
     }
 }
 

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rapport::log::kafka::{KafkaLog, KafkaSettings};
-use rapport::log::{Log, Polled, Stream};
+use rapport::log::{Log, LogError, Polled, Stream};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::child::Child;
-use super::{append, assert_counted_once, assert_scores_counted_once, create, fresh, settings, work};
+use super::{append, assert_counted_once, assert_scores_counted_once, close, create, fresh, settings, work};
 use crate::brokers;
 use crate::process::eventually;
 
@@ -33,7 +33,7 @@ fn partitions_move(settings: &KafkaSettings) {
                 shrunk && here > 200
             });
             done.fetch_add(here, Ordering::SeqCst);
-            log.close().expect("closed");
+            close(log);
             here
         });
         let second = scope.spawn(|| {
@@ -67,7 +67,7 @@ fn two_processes_killed_in_the_middle_of_transactions_count_once() {
     let settings = fresh("killed");
     append(&settings, 0, N);
     let topic = settings.interactions();
-    let finished = || brokers::shared().committed(&settings.group, &topic, 4).iter().sum::<i64>() as usize == N;
+    let finished = || brokers::shared().committed(&settings.group, &topic, 4).is_some_and(|c| c.iter().sum::<i64>() as usize == N);
     let mut kills = 0;
     let mut workers = [Child::start(&settings, "a"), Child::start(&settings, "b")];
     for round in 0..10 {
@@ -86,7 +86,7 @@ fn two_processes_killed_in_the_middle_of_transactions_count_once() {
         kills += 1;
         workers[victim] = Child::start(&settings, ["a", "b"][victim]);
     }
-    eventually("all is consumed", Duration::from_secs(120), || finished().then_some(()));
+    brokers::shared().wait_consumed(&settings.group, &topic, Duration::from_secs(180), || workers.iter_mut().for_each(Child::lives));
     drop(workers);
     assert!(kills >= 6, "only {kills} kills before all was done; the test proves too little");
     let scores = brokers::shared().consume_committed(&settings.stream(Stream::Scores));
@@ -131,10 +131,11 @@ fn a_broker_away_for_longer_than_a_transaction_may_take_costs_nothing_but_time()
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             let mut log = KafkaLog::open(&settings, 0).expect("a log");
-            work(&mut log, 5, |_, here| {
+            let here = work(&mut log, 5, |_, here| {
                 done.store(here, Ordering::SeqCst);
                 here == N
-            })
+            });
+            (log, here)
         });
         for outage in 1..=2 {
             eventually("some work", Duration::from_secs(120), || {
@@ -145,7 +146,22 @@ fn a_broker_away_for_longer_than_a_transaction_may_take_costs_nothing_but_time()
             std::thread::sleep(Duration::from_secs(5));
             cluster.restart(0);
         }
-        assert_eq!(worker.join().expect("the worker"), N);
+        let (mut log, here) = worker.join().expect("the worker");
+        assert_eq!(here, N);
+
+        // A worker without work that loses its broker says so, and says when it is back.
+        cluster.kill(0);
+        eventually("the worker misses its broker", Duration::from_secs(60), || match log.poll(1, Duration::from_millis(200)) {
+            Err(LogError::Retriable(reason)) => reason.contains("log.brokers").then_some(()),
+            Err(e) => panic!("{e}"),
+            Ok(_) => None,
+        });
+        cluster.restart(0);
+        eventually("the broker is back", Duration::from_secs(60), || match log.poll(1, Duration::from_millis(200)) {
+            Err(LogError::Retriable(_)) => None,
+            Err(e) => panic!("{e}"),
+            Ok(_) => Some(()),
+        });
     });
     assert_counted_once(&settings, N);
 }
@@ -160,8 +176,7 @@ fn a_rebalance_while_restoring_leaves_each_with_its_own_states() {
     let first = work(&mut log, 50, |_, done| done >= N / 2);
     let rest = N - first;
     assert!(rest > 0, "nothing was left to do for those who restore");
-    log.close().expect("closed");
-    drop(log);
+    close(log);
 
     let mut config = brokers::shared().client();
     config.set("transactional.id", brokers::unique("pinning"));
@@ -191,21 +206,36 @@ fn a_rebalance_while_restoring_leaves_each_with_its_own_states() {
                         owned = partitions.clone();
                     }
                     assignments.fetch_add(log_assignments(polled), Ordering::SeqCst);
-                    done.load(Ordering::SeqCst) == rest
+                    // Not before it has been told its own part: there may be nothing to do in it.
+                    done.load(Ordering::SeqCst) == rest && !owned.is_empty()
                 });
                 owned
             }
         };
         let first = scope.spawn(worker("p"));
-        std::thread::sleep(Duration::from_secs(6));
+        wait_members(&settings, &["p"]);
         let second = scope.spawn(worker("q"));
-        std::thread::sleep(Duration::from_secs(8));
+        wait_members(&settings, &["p", "q"]);
+        std::thread::sleep(Duration::from_secs(2));
         assert_eq!(assignments.load(Ordering::SeqCst), 0, "announced past an open transaction");
         pin.commit_transaction(Duration::from_secs(20)).expect("committed");
         let (first, second) = (first.join().expect("the first"), second.join().expect("the second"));
         assert_eq!((first.len(), second.len()), (2, 2), "{first:?} {second:?}");
     });
     assert_counted_once(&settings, N);
+}
+
+/// Waits until exactly these instances are the group's members and have been given partitions.
+fn wait_members(settings: &KafkaSettings, instances: &[&str]) {
+    let client: BaseConsumer = brokers::shared().client().create().expect("a client");
+    let wanted: Vec<String> = instances.iter().map(|i| format!("{}-{i}", settings.group)).collect();
+    eventually(&format!("the group is {wanted:?}"), Duration::from_secs(90), || {
+        let groups = client.fetch_group_list(Some(&settings.group), Duration::from_secs(10)).ok()?;
+        let group = groups.groups().first().filter(|g| g.state() == "Stable")?;
+        let mut members: Vec<_> = group.members().iter().map(|m| m.client_id().to_owned()).collect();
+        members.sort();
+        (members == wanted).then_some(())
+    });
 }
 
 /// Announcements of owned partitions; giving all up is none.
@@ -224,7 +254,7 @@ fn a_member_whose_name_was_taken_and_left_joins_again() {
         // As after a join whose answer was lost: the brokers know the name under another member id.
         let mut config = brokers::shared().client();
         config.set("group.id", &settings.group).set("group.instance.id", format!("{}-a-0", settings.group));
-        config.set("session.timeout.ms", "2000").set("heartbeat.interval.ms", "500").set("enable.auto.commit", "false");
+        config.set("session.timeout.ms", "6000").set("heartbeat.interval.ms", "500").set("enable.auto.commit", "false");
         let other: BaseConsumer = config.set("partition.assignment.strategy", "range").create().expect("a consumer");
         other.subscribe(&[&settings.interactions()]).expect("subscribed");
         eventually("the other has the partitions", Duration::from_secs(60), || {

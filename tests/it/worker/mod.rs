@@ -3,6 +3,7 @@
 mod simulated_log;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -11,9 +12,9 @@ use rand::{Rng, SeedableRng};
 use rapport::alert::Policies;
 use rapport::engine::{Engine, EngineConfig};
 use rapport::interaction::Timestamp;
-use rapport::log::{Commit, LogError, Output, Partition};
+use rapport::log::{Commit, Log, LogError, Output, Partition, Polled, Readiness};
 use rapport::model::Model;
-use rapport::worker::{Turn, Worker, WorkerOptions};
+use rapport::worker::{Stop, Turn, Worker, WorkerOptions, WorkerState};
 
 use simulated_log::{CRASH, Cluster, Faults, SimulatedLog};
 
@@ -177,4 +178,79 @@ fn a_state_that_cannot_be_read_stops_the_worker_and_names_the_customer() {
         other => panic!("{other:?}"),
     }
     assert!(!cluster.lock().unwrap().drained());
+}
+
+/// A log that goes through what a Kafka log goes through, one step a poll.
+struct ScriptedLog(std::vec::IntoIter<(Readiness, Result<Polled, LogError>)>, Readiness, Stop);
+
+impl Log for ScriptedLog {
+    fn poll(&mut self, _: usize, _: Duration) -> Result<Polled, LogError> {
+        let Some((readiness, polled)) = self.0.next() else {
+            self.2.request();
+            return Ok(Polled::Idle);
+        };
+        self.1 = readiness;
+        polled
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.1
+    }
+
+    fn load(&mut self, _: Partition, _: &str) -> Result<Option<Vec<u8>>, LogError> {
+        Ok(None)
+    }
+
+    fn commit(&mut self, _: &Commit) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn lag(&mut self) -> Vec<(Partition, i64)> {
+        Vec::new()
+    }
+
+    fn close(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_worker_tells_that_it_waits_restores_works_and_fails() {
+    let away = || Err(LogError::Retriable("no broker".into()));
+    let script = vec![
+        (Readiness::Waiting, Ok(Polled::Idle)),
+        (Readiness::Restoring, Ok(Polled::Idle)),
+        (Readiness::Restoring, away()),
+        (Readiness::Restoring, Ok(Polled::Idle)),
+        (Readiness::Ready, Ok(Polled::Assigned(vec![0, 1]))),
+        (Readiness::Ready, Ok(Polled::Idle)),
+        (Readiness::Ready, away()),
+        (Readiness::Ready, Ok(Polled::Idle)),
+        // A revocation, and one partition back.
+        (Readiness::Waiting, Ok(Polled::Assigned(vec![]))),
+        (Readiness::Restoring, Ok(Polled::Idle)),
+        (Readiness::Ready, Ok(Polled::Assigned(vec![1]))),
+    ];
+    let stop = Stop::default();
+    let log = ScriptedLog(script.into_iter(), Readiness::Waiting, stop.clone());
+    let engine = Engine::new(crate::bundle::model(), Arc::new(Policies::standard()), EngineConfig::default()).unwrap();
+    let mut told = Vec::new();
+    Worker::new(log, engine, WorkerOptions::new(0, 10, "rapport")).run(&stop, |state| told.push(state)).unwrap();
+    let failing = || WorkerState::Failing("no broker".into());
+    let working = WorkerState::Working;
+    let (waiting, restoring) = (|| WorkerState::Waiting, || WorkerState::Restoring);
+    let wanted = [
+        waiting(),
+        restoring(),
+        failing(),
+        restoring(),
+        working(2),
+        failing(),
+        working(2),
+        waiting(),
+        restoring(),
+        working(1),
+        WorkerState::Ended(None),
+    ];
+    assert_eq!(told, wanted);
 }
