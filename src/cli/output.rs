@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow::array::{
     ArrayRef, BooleanBuilder, Float32Array, Float32Builder, ListBuilder, RecordBatch, StringBuilder, StructArray, StructBuilder,
-    TimestampMicrosecondBuilder, UInt32Array,
+    TimestampMicrosecondBuilder, UInt32Array, UInt32Builder,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
@@ -105,7 +105,7 @@ impl ScoreWriter {
     }
 }
 
-/// Scores as columns: `satisfaction` is a struct, a class task a list of (label, probability).
+/// Scores as columns: `satisfaction` and `segment` are structs, a class task a list of (label, probability).
 pub struct ParquetScores {
     writer: ArrowWriter<File>,
     schema: Arc<Schema>,
@@ -113,6 +113,7 @@ pub struct ParquetScores {
     satisfied: bool,
     churn: bool,
     spend: bool,
+    segmented: bool,
     rows: Vec<Score>,
 }
 
@@ -147,16 +148,14 @@ impl ParquetScores {
         if spend {
             fields.push(Field::new("spend", DataType::Struct(ahead_fields(&["purchases", "amount"])), false));
         }
+        let segmented = model.behaviour.is_some();
+        if segmented {
+            fields.push(Field::new("segment", DataType::Struct(segment_fields()), false));
+            fields.push(Field::new("anomaly", DataType::Float32, false));
+        }
         let schema = Arc::new(Schema::new(fields));
-        Ok(Self {
-            writer: ArrowWriter::try_new(file, schema.clone(), None)?,
-            schema,
-            tasks,
-            satisfied,
-            churn,
-            spend,
-            rows: Vec::with_capacity(ROWS),
-        })
+        let writer = ArrowWriter::try_new(file, schema.clone(), None)?;
+        Ok(Self { writer, schema, tasks, satisfied, churn, spend, segmented, rows: Vec::with_capacity(ROWS) })
     }
 
     fn write(&mut self, score: &Score) -> anyhow::Result<()> {
@@ -210,6 +209,17 @@ impl ParquetScores {
             let parts = vec![purchases, amount, days(|r| r.spend.map(|s| s.horizon_days))];
             columns.push(Arc::new(StructArray::new(ahead_fields(&["purchases", "amount"]), parts, None)));
         }
+        if self.segmented {
+            let (mut ids, mut labels, mut anomalies) = (UInt32Builder::new(), StringBuilder::new(), Float32Builder::new());
+            for row in rows {
+                ids.append_option(row.segment.as_ref().map(|s| s.id));
+                labels.append_option(row.segment.as_ref().map(|s| s.label.as_str()));
+                anomalies.append_option(row.anomaly);
+            }
+            let parts: Vec<ArrayRef> = vec![Arc::new(ids.finish()), Arc::new(labels.finish())];
+            columns.push(Arc::new(StructArray::new(segment_fields(), parts, None)));
+            columns.push(Arc::new(anomalies.finish()));
+        }
         self.writer.write(&RecordBatch::try_new(self.schema.clone(), columns)?)?;
         self.rows.clear();
         Ok(())
@@ -230,6 +240,10 @@ fn satisfaction_fields() -> Fields {
 fn ahead_fields(numbers: &[&str]) -> Fields {
     let numbers = numbers.iter().map(|n| Field::new(*n, DataType::Float32, true));
     numbers.chain([Field::new("horizon_days", DataType::UInt32, true)]).collect()
+}
+
+fn segment_fields() -> Fields {
+    vec![Field::new("id", DataType::UInt32, true), Field::new("label", DataType::Utf8, true)].into()
 }
 
 fn class_fields() -> Fields {

@@ -13,7 +13,7 @@ use crate::customer::{CustomerState, Item};
 use crate::engine::score::ClassScore;
 use crate::features::Overlap;
 use crate::interaction::{Interaction, Name, Reject, RejectClass, Timestamp};
-use crate::model::{Model, Runner, Step, TextInput};
+use crate::model::{BehaviourRunner, Model, Runner, Step, TextInput};
 
 /// Where a batch stands; the caller may measure time between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Phase {
 /// One thread's engine: a model, policies and reused buffers. Holds nothing of any customer.
 pub struct Engine {
     pub(super) runner: Runner,
+    /// Where the model has segments.
+    pub(super) behaviour: Option<BehaviourRunner>,
     policies: Arc<Policies>,
     config: EngineConfig,
     /// Vector of the empty text.
@@ -63,6 +65,7 @@ impl Engine {
         let mut empty = vec![0.0; model.manifest.vector];
         runner.encode(&TextInput::default(), &mut empty).map_err(EngineError)?;
         Ok(Self {
+            behaviour: BehaviourRunner::new(&model).map_err(EngineError)?,
             runner,
             policies,
             config,
@@ -215,6 +218,7 @@ impl Engine {
                 outcomes[index] = Some(Outcome::Scored(score));
             }
         }
+        self.behave(batch, &scored, states, outcomes)?;
         if model.future.is_some() {
             let empty = CustomerState::default();
             let state = |i: &usize| (states.get(&batch[*i].customer_id).unwrap_or(&empty), batch[*i].occurred_at);

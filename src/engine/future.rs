@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::score::{Churn, ClassScore, Score, Spend};
-use super::{Engine, EngineError, States, heads};
+use super::{Engine, EngineError, States, behave, heads};
 use crate::customer::CustomerState;
 use crate::features::{NEED_COLUMNS, Past, behaviour, needs, past};
 use crate::interaction::Timestamp;
@@ -50,6 +50,8 @@ impl Engine {
         let empty = CustomerState::default();
         let rows: Vec<(&CustomerState, Timestamp)> = scores.iter().map(|s| (states.get(&s.customer_id).unwrap_or(&empty), at)).collect();
         let ahead = self.ahead(&rows)?;
+        let readings = self.read(&rows).map_err(EngineError)?;
+        scores.iter_mut().zip(readings).for_each(|(score, reading)| behave::put(score, reading));
         for ((score, (state, _)), ahead) in scores.iter_mut().zip(rows).zip(ahead) {
             score.interaction_id = None;
             score.occurred_at = at;

@@ -3,6 +3,7 @@
 //! Knows no log, clock, disk or thread; time comes in as data. The same core serves `serve`, `score`, `evaluate` and training.
 
 mod apply;
+mod behave;
 mod future;
 mod heads;
 mod observe;

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::future::{self, Future, FutureGolden};
 use super::plan::{Plans, Runner, Step};
-use super::{FORMAT, Layout, Manifest, TextInput, Tokenizer, TokenizerFile};
+use super::{BehaviourModel, FORMAT, Layout, Manifest, RowGraph, RowRunner, TabularModel, TextInput, Tokenizer, TokenizerFile};
 use crate::customer::words;
 use crate::interaction::Name;
 
@@ -43,6 +43,10 @@ pub struct Model {
     pub classes: Vec<ClassTask>,
     /// The graph of [`Manifest::future`].
     pub future: Option<Future>,
+    /// Segments and anomaly.
+    pub behaviour: Option<BehaviourModel>,
+    /// The dense network that others are measured against.
+    pub tabular: Option<TabularModel>,
     pub(super) plans: Plans,
     dir: PathBuf,
 }
@@ -68,6 +72,16 @@ pub struct ClassTask {
 pub struct Golden {
     pub steps: Vec<GoldenStep>,
     /// Logits by output name (`satisfaction`, class tasks), and `state_out`.
+    pub outputs: BTreeMap<String, Vec<f32>>,
+    /// By file name, one row of every graph from rows to rows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: BTreeMap<String, GoldenRow>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenRow {
+    pub input: Vec<f32>,
     pub outputs: BTreeMap<String, Vec<f32>>,
 }
 
@@ -146,6 +160,18 @@ impl Model {
             }
             None => None,
         };
+        let behaviour = match (&manifest.behaviour, &layout.behaviour) {
+            (None, _) => None,
+            (Some(head), Some(input)) => {
+                let made = BehaviourModel::build(head, input, file("autoencoder.onnx")?);
+                Some(made.map_err(|e| wrong("autoencoder.onnx", e))?)
+            }
+            (Some(_), None) => return Err(wrong("preprocessing.json", "it has no behaviour, which the manifest speaks of".into())),
+        };
+        let tabular = match &layout.tabular {
+            None => None,
+            Some(input) => Some(TabularModel::build(input, file("tabular.onnx")?).map_err(|e| wrong("tabular.onnx", e))?),
+        };
         let classes = manifest
             .classes
             .iter()
@@ -162,6 +188,8 @@ impl Model {
             version_hash: xxh3_64(manifest.version.as_bytes()),
             classes,
             future,
+            behaviour,
+            tabular,
             plans,
             manifest,
             dir,
@@ -227,19 +255,37 @@ impl Model {
                 return Err(BundleError::Golden(format!("output {name} has {found} numbers, the manifest wants {width}")));
             }
         }
-        for (name, expected) in &golden.outputs {
-            let found = outputs.get(name).ok_or_else(|| BundleError::Golden(format!("there is no output {name}")))?;
-            if found.len() != expected.len() {
-                return Err(BundleError::Golden(format!("output {name} has {} numbers instead of {}", found.len(), expected.len())));
-            }
-            let worst =
-                found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
-            if worst.is_nan() || worst > GOLDEN_TOLERANCE {
-                return Err(BundleError::Golden(format!("output {name} is off by {worst} (at most {GOLDEN_TOLERANCE})")));
-            }
+        compare(&golden.outputs, &outputs).map_err(BundleError::Golden)?;
+        let graphs =
+            [("autoencoder.onnx", self.behaviour.as_ref().map(|b| b.graph())), ("tabular.onnx", self.tabular.as_ref().map(|t| t.graph()))];
+        for (file, graph) in graphs.into_iter().filter_map(|(f, g)| Some((f, g?))) {
+            let golden = golden.rows.get(file).ok_or_else(|| BundleError::Golden(format!("there is no row for {file}")))?;
+            check_row(graph, golden).map_err(|e| BundleError::Golden(format!("{file}: {e}")))?;
         }
         Ok(())
     }
+}
+
+fn check_row(graph: &Arc<RowGraph>, golden: &GoldenRow) -> Result<(), String> {
+    let mut outputs = BTreeMap::new();
+    RowRunner::new(graph.clone())?.run(&[&golden.input], |_, name, values| {
+        outputs.insert(name.to_owned(), values.to_vec());
+    })?;
+    compare(&golden.outputs, &outputs)
+}
+
+fn compare(golden: &BTreeMap<String, Vec<f32>>, outputs: &BTreeMap<String, Vec<f32>>) -> Result<(), String> {
+    for (name, expected) in golden {
+        let found = outputs.get(name).ok_or_else(|| format!("there is no output {name}"))?;
+        if found.len() != expected.len() {
+            return Err(format!("output {name} has {} numbers instead of {}", found.len(), expected.len()));
+        }
+        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
+        if worst.is_nan() || worst > GOLDEN_TOLERANCE {
+            return Err(format!("output {name} is off by {worst} (at most {GOLDEN_TOLERANCE})"));
+        }
+    }
+    Ok(())
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(path: &Path, bytes: &[u8]) -> Result<T, BundleError> {

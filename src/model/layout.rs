@@ -1,8 +1,9 @@
-//! `preprocessing.json`: from the numbers of one step to the scaled feature vector of a bundle.
+//! `preprocessing.json`: from the numbers of one step to the scaled feature vector of a bundle, and the transforms of its other inputs.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::{Pipeline, TabularInput};
 use crate::customer::{Item, words};
 use crate::features::NUMERIC;
 
@@ -16,6 +17,12 @@ pub struct Layout {
     /// One-hot columns; any other value is all zero.
     pub kinds: Vec<String>,
     pub channels: Vec<String>,
+    /// From the behaviour features to the input of `autoencoder.onnx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behaviour: Option<Pipeline>,
+    /// To the input of `tabular.onnx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tabular: Option<TabularInput>,
     #[serde(skip)]
     hashes: Vec<u32>,
 }
@@ -25,7 +32,7 @@ const CLIP: f32 = 5.0;
 
 impl Layout {
     pub fn new(mean: Vec<f32>, deviation: Vec<f32>, kinds: Vec<String>, channels: Vec<String>) -> Self {
-        let mut layout = Self { mean, deviation, kinds, channels, hashes: Vec::new() };
+        let mut layout = Self { mean, deviation, kinds, channels, behaviour: None, tabular: None, hashes: Vec::new() };
         layout.prepare();
         layout
     }

@@ -29,6 +29,9 @@ pub struct Manifest {
     /// Churn, spend and next need (`future.onnx`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub future: Option<FutureHead>,
+    /// Segments and anomaly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behaviour: Option<BehaviourHead>,
     pub training: Training,
     /// Metrics as judged in training, by task.
     pub metrics: serde_json::Value,
@@ -69,6 +72,33 @@ pub struct ClassHead {
     pub scale: f32,
     /// Largest probability below this: none of the labels. Absent: never said.
     pub unknown_below: Option<f32>,
+}
+
+/// What the code and the reconstruction of `autoencoder.onnx` mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BehaviourHead {
+    /// SHA-256 over the names of the behaviour features.
+    pub feature_hash: String,
+    /// Quantiles of the reconstruction error among the training snapshots, evenly spaced from the least error to the largest.
+    pub error_quantiles: Vec<f32>,
+    /// A segment's id is its place.
+    pub segments: Vec<SegmentHead>,
+    /// As [`SegmentHead::profile`], of all training snapshots.
+    pub profile: BTreeMap<String, f32>,
+}
+
+/// A group of customers who behave alike: those whose code is nearest to its centre.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentHead {
+    pub label: String,
+    /// In the space of the code.
+    pub center: Vec<f32>,
+    /// Share of the training snapshots, 0–1.
+    pub share: f32,
+    /// Means of what its customers have done, by name, in days, counts and money.
+    pub profile: BTreeMap<String, f32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

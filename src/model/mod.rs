@@ -2,6 +2,7 @@
 //!
 //! Knows rows of numbers; no customers' states, scores or alerts.
 
+mod behaviour;
 mod bundle;
 pub mod drift;
 pub mod future;
@@ -9,14 +10,21 @@ mod layout;
 mod manifest;
 mod plan;
 mod pool;
+mod preprocessing;
+mod rows;
+mod tabular;
 mod tokenizer;
 
-pub use bundle::{BundleError, ClassTask, Golden, GoldenStep, Model};
+pub use behaviour::{BehaviourModel, BehaviourRunner, Reading, reconstruction_error};
+pub use bundle::{BundleError, ClassTask, Golden, GoldenRow, GoldenStep, Model};
 pub use drift::{Reference, Watch};
 pub use future::{ChurnHead, Expected, Future, FutureGolden, FutureHead, Horizon, SpendHead, return_logit};
 pub use layout::Layout;
-pub use manifest::{ClassHead, FORMAT, Manifest, SatisfactionHead, Training};
+pub use manifest::{BehaviourHead, ClassHead, FORMAT, Manifest, SatisfactionHead, SegmentHead, Training};
 pub use plan::{Runner, Step};
+pub use preprocessing::{OneHot, Pipeline, Transform, behaviour_hash};
+pub use rows::{RowGraph, RowRunner};
+pub use tabular::{CHURN, DISSATISFIED, TabularInput, TabularModel, TabularRunner};
 pub use tokenizer::{PAD, TextInput, Tokenizer, TokenizerFile, UNKNOWN};
 
 /// Lower-case hexadecimal digits.

@@ -24,12 +24,15 @@ mod onnx;
 mod optimizer;
 #[cfg(feature = "train")]
 mod prepare;
+mod preprocess;
 #[cfg(feature = "train")]
 mod reference;
 #[cfg(feature = "train")]
 mod report;
 #[cfg(feature = "train")]
 mod search;
+#[cfg(feature = "train")]
+mod segments;
 #[cfg(feature = "train")]
 mod write;
 

@@ -110,6 +110,7 @@ impl Builder {
     }
 }
 
+/// A dimension of an input or output.
 #[derive(Clone, Copy)]
 pub(super) enum Dim {
     Fixed(usize),

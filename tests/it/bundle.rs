@@ -13,11 +13,15 @@ use tract_onnx::pb;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 
 use rapport::customer::words::SPLITTER;
-use rapport::features::NUMERIC;
-use rapport::model::{ClassHead, FORMAT, Golden, Layout, Manifest, Model, SatisfactionHead, TokenizerFile, Training, hex};
+use rapport::features::{BEHAVIOUR, NUMERIC};
+use rapport::model::{
+    BehaviourHead, ClassHead, FORMAT, Golden, GoldenRow, Layout, Manifest, Model, Pipeline, SatisfactionHead, SegmentHead, TokenizerFile,
+    Training, Transform, behaviour_hash, hex,
+};
 
 const VECTOR: usize = 12;
 const STATE: usize = 16;
+const CODE: usize = 4;
 const WORDS: [&str; 12] = ["refund", "late", "thanks", "great", "broken", "again", "please", "help", "退", "款", "never", "order"];
 const BAG_ROWS: u32 = 64;
 const INTENTS: [&str; 3] = ["ask", "complain", "thank"];
@@ -40,9 +44,11 @@ pub fn model() -> Arc<Model> {
 /// Writes a bundle of another seed, that is of another version.
 pub fn write(dir: &Path, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let layout =
+    let mut layout =
         Layout::new(vec![0.0; NUMERIC.len()], vec![2.0; NUMERIC.len()], vec!["message".into(), "purchase".into()], vec!["web".into()]);
     let features = layout.width();
+    let n = BEHAVIOUR.len();
+    layout.behaviour = Some(Pipeline { steps: vec![Transform::Standard { mean: vec![1.0; n], deviation: vec![2.0; n] }] });
     let mut weights = |name: &str, rows: usize, columns: usize, scale: f32| {
         let data: Vec<f32> = (0..rows * columns).map(|_| random.random_range(-scale..scale)).collect();
         floats(name, &[rows as i64, columns as i64], &data)
@@ -84,11 +90,19 @@ pub fn write(dir: &Path, seed: u64) {
             node("MatMul", &["state_out", "to_intent"], "intent", vec![]),
         ],
     );
+    let code = graph(
+        vec![rows("features", BEHAVIOUR.len())],
+        vec![rows("code", CODE), rows("reconstruction", BEHAVIOUR.len())],
+        vec![weights("to_code", BEHAVIOUR.len(), CODE, 0.5), weights("from_code", CODE, BEHAVIOUR.len(), 0.5)],
+        vec![node("MatMul", &["features", "to_code"], "code", vec![]), node("MatMul", &["code", "from_code"], "reconstruction", vec![])],
+    );
     let words = TokenizerFile { splitter: SPLITTER, words: WORDS.map(String::from).to_vec(), bag_rows: BAG_ROWS };
-    let golden = Golden { steps: Vec::new(), outputs: BTreeMap::new() };
+    let row = GoldenRow { input: vec![0.0; BEHAVIOUR.len()], outputs: BTreeMap::from([("code".into(), vec![0.0; CODE])]) };
+    let golden = Golden { steps: Vec::new(), outputs: BTreeMap::new(), rows: BTreeMap::from([("autoencoder.onnx".into(), row)]) };
     let contents = [
         ("text_cnn.onnx", text),
         ("sequence.onnx", sequence),
+        ("autoencoder.onnx", code),
         ("tokenizer.json", serde_json::to_vec(&words).unwrap()),
         ("preprocessing.json", serde_json::to_vec(&layout).unwrap()),
         ("golden.json", serde_json::to_vec(&golden).unwrap()),
@@ -113,6 +127,7 @@ pub fn write(dir: &Path, seed: u64) {
             ClassHead { labels: INTENTS.map(String::from).to_vec(), scale: 1.0, unknown_below: Some(0.4) },
         )]),
         future: None,
+        behaviour: Some(behaviour()),
         training: Training {
             from: "2026-01-01T00:00:00Z".into(),
             to: end.into(),
@@ -127,6 +142,22 @@ pub fn write(dir: &Path, seed: u64) {
     };
     manifest.version = manifest.content_version().unwrap();
     std::fs::write(dir.join("manifest.json"), serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
+}
+
+/// Three segments around corners of the code.
+fn behaviour() -> BehaviourHead {
+    let segment = |i: usize| SegmentHead {
+        label: format!("segment {i}"),
+        center: (0..CODE).map(|j| if i == j { 1.0 } else { -0.5 }).collect(),
+        share: 0.25,
+        profile: BTreeMap::new(),
+    };
+    BehaviourHead {
+        feature_hash: behaviour_hash(),
+        error_quantiles: (0..20).map(|i| i as f32 * 0.2).collect(),
+        segments: (0..3).map(segment).collect(),
+        profile: BTreeMap::new(),
+    }
 }
 
 const FLOAT: i32 = 1;

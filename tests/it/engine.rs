@@ -93,6 +93,21 @@ fn a_score_does_not_depend_on_the_batch() {
     assert!(run(&model, &all, || usize::MAX, |s| s) == alone, "one batch gives other bits");
 }
 
+/// As above, of a bundle that has segments and anomaly.
+#[test]
+fn segment_and_anomaly_do_not_depend_on_the_batch() {
+    let (model, all) = (crate::bundle::model(), interactions(1500));
+    let alone = run(&model, &all, || 1, |s| s);
+    let different = |key: &str| {
+        let values = alone.scores.iter().map(|s| serde_json::from_str::<serde_json::Value>(s).expect("JSON")[key].to_string());
+        values.collect::<std::collections::HashSet<_>>().len()
+    };
+    assert!(different("segment") == 3 && different("anomaly") > 100, "{} {}", different("segment"), different("anomaly"));
+    for seed in 0..3 {
+        assert!(run(&model, &all, random_sizes(seed), |s| s) == alone, "batches cut by seed {seed} give other bits");
+    }
+}
+
 #[test]
 fn a_state_stored_and_read_back_goes_on_as_if_nothing_had_happened() {
     let (model, all) = (champion(), interactions(800));

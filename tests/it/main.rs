@@ -18,6 +18,8 @@ mod onnxruntime;
 mod process;
 mod prometheus;
 mod schemas;
+#[cfg(feature = "train")]
+mod segments;
 mod serve;
 #[cfg(feature = "train")]
 mod train;

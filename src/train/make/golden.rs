@@ -43,7 +43,8 @@ pub fn golden(prepared: &Prepared, network: &Network) -> anyhow::Result<Golden> 
         }
     });
     let steps = data.sequences.into_iter().flat_map(|s| s.steps);
-    Ok(Golden { steps: steps.map(|s| GoldenStep { tokens: s.tokens, bag: s.bag, features: s.features }).collect(), outputs })
+    let steps = steps.map(|s| GoldenStep { tokens: s.tokens, bag: s.bag, features: s.features }).collect();
+    Ok(Golden { steps, outputs, rows: BTreeMap::new() })
 }
 
 /// Invented for this purpose, so that a bundle carries nobody's words.

@@ -27,7 +27,7 @@ use super::judge::{self, Task, TaskReport};
 use super::record::{Counts, Recording, record_until};
 use super::report::{self, Report};
 use super::slices::Names;
-use super::{SATISFACTION_CLASSES, TFIDF, fit, future, reference, satisfaction_class, search, write};
+use super::{SATISFACTION_CLASSES, TFIDF, fit, future, reference, satisfaction_class, search, segments, write};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
 use crate::model::Reference;
@@ -90,7 +90,10 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
             "nothing is left to fit on: all of the {n} customers fall to the part that is set aside for judging; more customers are needed"
         )));
     }
-    let prepared = Prepared::new(&parts.fit, &recording, &job.config, &mut notes);
+    let mut prepared = Prepared::new(&parts.fit, &recording, &job.config, &mut notes);
+    let behaviour = segments::fit(&recording, &holdout, job.config.horizon_days, job.seed, &mut notes);
+    prepared.layout.behaviour = behaviour.behaviour;
+    prepared.layout.tabular = behaviour.tabular;
     let [fitted, calibration, judged] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| prepared.dataset(views));
     let architecture = prepared.architecture(&job.config);
     let (fit::Fitted { network, epochs, kept }, trials) =
@@ -103,12 +106,14 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     }
     let heads = Heads::fit(&Said::of(&network, &calibration), &prepared, &job.config);
 
-    let mut files = prepared.files(&network)?;
+    let mut files = prepared.files(&network, behaviour.golden)?;
+    files.extend(behaviour.graphs);
     let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts };
     let tasks = judge.tasks(&Said::of(&network, &judged), &mut files, &mut notes);
     let reference = reference::reference(&network, &prepared, &heads, &fitted);
     files.insert(Reference::FILE.into(), json_file(&reference)?);
     let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &Span { from, to });
+    manifest.behaviour = behaviour.head;
     let future = future::train::train(&recording, &job.config, holdout, job.seed, &mut notes)?;
     let ahead = future.as_ref().map(|made| serde_json::to_value(&made.report)).transpose()?;
     if let Some(made) = future {
@@ -129,7 +134,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         outputs: report::shifts(&watch),
         inputs: watch.drift().into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
         left_out: notes.into_left_out(),
-        behaviour: None,
+        behaviour: manifest.behaviour.as_ref().map(serde_json::to_value).transpose()?,
         future: ahead,
     };
     let version = write::write(&job.out, manifest, &files, |manifest| report.files(manifest))?;

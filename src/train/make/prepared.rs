@@ -9,7 +9,7 @@ use super::heads::Heads;
 use super::notes::Notes;
 use super::{Job, Span};
 use crate::customer::words;
-use crate::model::{ClassHead, FORMAT, Layout, Manifest, SatisfactionHead, TokenizerFile, Training};
+use crate::model::{ClassHead, FORMAT, Golden, GoldenRow, Layout, Manifest, SatisfactionHead, TokenizerFile, Training};
 use crate::train::config::Config;
 use crate::train::dataset::{ClassTask, Dataset};
 use crate::train::holdout::View;
@@ -107,15 +107,15 @@ impl Prepared {
         self.tasks.iter().map(|t| (!t.auxiliary).then_some(&*t.name)).collect()
     }
 
-    /// Graphs, tables and golden outputs.
-    pub fn files(&self, network: &Network) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    /// Graphs, tables and golden outputs; `rows` are those of the graphs from rows to rows.
+    pub fn files(&self, network: &Network, rows: BTreeMap<String, GoldenRow>) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         let exported = self.exported();
         Ok(BTreeMap::from([
             ("text_cnn.onnx".to_owned(), onnx::text_graph(network, &exported)),
             ("sequence.onnx".to_owned(), onnx::sequence_graph(network, &exported)),
             ("tokenizer.json".to_owned(), json_file(&self.tokenizer)?),
             ("preprocessing.json".to_owned(), json_file(&self.layout)?),
-            ("golden.json".to_owned(), json_file(&golden(self, network)?)?),
+            ("golden.json".to_owned(), json_file(&Golden { rows, ..golden(self, network)? })?),
         ]))
     }
 
@@ -155,6 +155,7 @@ impl Prepared {
             satisfaction,
             classes: classes.collect(),
             future: None,
+            behaviour: None,
             training: Training {
                 from: span.from.to_string(),
                 to: span.to.to_string(),

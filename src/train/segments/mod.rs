@@ -1,0 +1,164 @@
+//! Segments, anomaly and the tabular baseline: everything that a bundle reads from rolling behaviour alone.
+//!
+//! An autoencoder learns snapshots of the customers to fit on; its code is grouped into segments, its error ranked into an anomaly.
+
+mod kmeans;
+mod label;
+mod mlp;
+mod snapshots;
+mod tabular;
+
+use std::collections::BTreeMap;
+
+use label::Facts;
+use mlp::{Activation, Mlp, Rows, Settings, adam};
+use snapshots::{Snapshot, to_fit};
+
+use super::holdout::Holdout;
+use super::make::Notes;
+use super::onnx::{Builder, Dim, FLOAT};
+use super::preprocess;
+use super::record::{Recording, customer_share};
+use crate::features::{BEHAVIOUR, behaviour};
+use crate::model::{BehaviourHead, GoldenRow, Pipeline, SegmentHead, TabularInput, behaviour_hash, reconstruction_error};
+
+/// What goes into the bundle; empty where the data has no behaviour to speak of.
+#[derive(Default)]
+pub struct Parts {
+    /// Section of the manifest.
+    pub head: Option<BehaviourHead>,
+    /// Sections of `preprocessing.json`.
+    pub behaviour: Option<Pipeline>,
+    pub tabular: Option<TabularInput>,
+    /// Graphs by file name, and a row of each for `golden.json`.
+    pub graphs: BTreeMap<String, Vec<u8>>,
+    pub golden: BTreeMap<String, GoldenRow>,
+}
+
+/// Widths of the autoencoder's layers after its input.
+const HIDDEN: usize = 16;
+const CODE: usize = 6;
+const SETTINGS: Settings = Settings { epochs: 40, batch: 256, dropout: 0.0, optimizer: adam(2e-3), patience: 4 };
+/// Deviations from the mean that a feature is clipped at: far enough that what is unusual stays so.
+const CLIP: f64 = 10.0;
+/// Customers of this many thousandths stop the training early instead of taking part.
+const ASIDE: u32 = 100;
+/// Fewest customers with two interactions or more.
+const FEWEST: usize = 50;
+const QUANTILES: usize = 257;
+const SEGMENTS: std::ops::RangeInclusive<usize> = 3..=8;
+/// Most snapshots that the groups are found on.
+const GROUPED: usize = 10_000;
+
+/// Fits everything on the part that `holdout` leaves to fit on.
+pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u64, notes: &mut Notes<'_>) -> Parts {
+    let mut parts = Parts::default();
+    let snapshots = snapshots::draw(recording, holdout, horizon_days, seed);
+    let (tabular, left_out) = tabular::fit(recording, holdout, &snapshots, horizon_days, seed);
+    left_out.into_iter().for_each(|what| notes.left_out(what));
+    if let Some(tabular) = tabular {
+        parts.tabular = Some(tabular.input);
+        parts.graphs.insert("tabular.onnx".into(), tabular.graph);
+        parts.golden.insert("tabular.onnx".into(), tabular.golden);
+    }
+    let repeated = recording.customers.iter().filter(|c| to_fit(c, holdout).len() > 1).count();
+    if repeated < FEWEST {
+        notes.left_out(format!("segments and anomaly: {repeated} customers have two interactions or more, {FEWEST} are needed"));
+        return parts;
+    }
+    let input = Input::fit(&snapshots);
+    let network = autoencoder(recording, &snapshots, &input.rows, seed);
+    let Some(head) = head(&snapshots, &input.rows, &network, seed) else {
+        notes.left_out("segments and anomaly: the customers' behaviour does not differ enough to group it".into());
+        return parts;
+    };
+    let labels: Vec<String> = head.segments.iter().map(|s| format!("{} ({:.0} %)", s.label, 100.0 * s.share)).collect();
+    notes.say(format!("{} segments: {}", labels.len(), labels.join("; ")));
+    let (graph, golden) = export(&network);
+    parts.graphs.insert("autoencoder.onnx".into(), graph);
+    parts.golden.insert("autoencoder.onnx".into(), golden);
+    parts.behaviour = Some(input.pipeline);
+    parts.head = Some(head);
+    parts
+}
+
+/// The autoencoder's input of every snapshot, and how it was made.
+struct Input {
+    pipeline: Pipeline,
+    rows: Vec<Vec<f32>>,
+}
+
+impl Input {
+    fn fit(snapshots: &[Snapshot]) -> Self {
+        let mut rows: Vec<Vec<f64>> = snapshots.iter().map(|s| behaviour(&s.counters, s.at).into_iter().map(f64::from).collect()).collect();
+        let mut pipeline = Pipeline::default();
+        for fit in [|rows: &[Vec<f64>]| preprocess::clean(rows, CLIP), preprocess::standard] {
+            let transform = fit(&rows);
+            preprocess::apply(&transform, &mut rows);
+            pipeline.steps.push(transform);
+        }
+        Self { pipeline, rows: rows.iter().map(|r| r.iter().map(|x| *x as f32).collect()).collect() }
+    }
+}
+
+/// 32 → 16 → 6 → 16 → 32, the code linear; stopped early on customers of its own.
+fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>], seed: u64) -> Mlp {
+    // Not the share that holds customers out: of those that remain, the same hash would take none.
+    let aside = |s: &Snapshot| customer_share(&format!("stop early: {}", recording.customers[s.customer].id)) < ASIDE;
+    let (mut train, mut stop) = (Vec::new(), Vec::new());
+    for (snapshot, row) in snapshots.iter().zip(rows) {
+        let part = if aside(snapshot) { &mut stop } else { &mut train };
+        part.push(row.clone());
+    }
+    let width = BEHAVIOUR.len();
+    let activations = [Activation::Relu, Activation::None, Activation::Relu, Activation::None];
+    let mut network = Mlp::new(&[width, HIDDEN, CODE, HIDDEN, width], &activations, seed);
+    let same = |rows| Rows { inputs: rows, targets: rows };
+    network.fit(same(&train), same(&stop), &SETTINGS, seed ^ 0xae);
+    network
+}
+
+fn head(snapshots: &[Snapshot], rows: &[Vec<f32>], network: &Mlp, seed: u64) -> Option<BehaviourHead> {
+    let codes = network.run(rows, 1);
+    let every = codes.len().div_ceil(GROUPED).max(1);
+    let (sample, facts): (Vec<Vec<f32>>, Vec<Facts>) =
+        codes.into_iter().zip(snapshots).step_by(every).map(|(code, s)| (code, Facts::from(s))).unzip();
+    let groups = kmeans::choose(&sample, SEGMENTS, seed)?;
+    let labels = label::labels(&facts, &groups.members, groups.centers.len());
+    let segments = labels.into_iter().zip(groups.centers).enumerate().map(|(i, (label, center))| {
+        let own: Vec<Facts> = facts.iter().zip(&groups.members).filter(|(_, m)| **m == i).map(|(f, _)| *f).collect();
+        SegmentHead { label, center, share: own.len() as f32 / facts.len() as f32, profile: label::profile(&own) }
+    });
+    Some(BehaviourHead {
+        feature_hash: behaviour_hash(),
+        error_quantiles: quantiles(rows.iter().zip(network.run(rows, 3)).map(|(row, out)| reconstruction_error(row, &out)).collect()),
+        segments: segments.collect(),
+        profile: label::profile(&facts),
+    })
+}
+
+/// Evenly spaced quantiles from the least to the largest value, interpolated.
+fn quantiles(mut values: Vec<f32>) -> Vec<f32> {
+    values.sort_by(f32::total_cmp);
+    (0..QUANTILES)
+        .map(|i| {
+            let place = i as f64 * (values.len() - 1) as f64 / (QUANTILES - 1) as f64;
+            let (low, high) = (values[place as usize], values[place.ceil() as usize]);
+            low + (high - low) * place.fract() as f32
+        })
+        .collect()
+}
+
+/// `autoencoder.onnx`: `features` f32 [B, 32] → `code` f32 [B, 6], `reconstruction` f32 [B, 32]. Second: an invented row.
+fn export(network: &Mlp) -> (Vec<u8>, GoldenRow) {
+    let (batch, width) = (Dim::Named("B"), BEHAVIOUR.len());
+    let mut graph = Builder::new("autoencoder");
+    graph.input("features", FLOAT, &[batch, Dim::Fixed(width)]);
+    graph.output("code", &[batch, Dim::Fixed(CODE)]);
+    graph.output("reconstruction", &[batch, Dim::Fixed(width)]);
+    network.export(&mut graph, "", "features", &["encoder", "code", "decoder", "reconstruction"]);
+    let input: Vec<f32> = (0..width).map(|i| (i as f32 * 0.7).sin()).collect();
+    let rows = [input.clone()];
+    let outputs = [("code", 1), ("reconstruction", 3)].map(|(name, layer)| (name.to_owned(), network.run(&rows, layer).concat()));
+    (graph.finish(), GoldenRow { input, outputs: BTreeMap::from(outputs) })
+}
