@@ -281,6 +281,8 @@ fn patience_keeps_the_best_epoch() {
         })
         .collect();
     fs::write(&job.labels[0], shuffled).expect("temporary file");
+    // So large a step that the loss jumps up and down.
+    job.config.learning_rate = 0.2;
     job.config.epochs = 40;
     job.config.patience = 2;
     let (_, notes) = train(&job);
@@ -328,15 +330,15 @@ fn a_search_keeps_the_trial_with_the_lowest_loss_where_it_is_calibrated() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut job = data(dir.path(), true, false, true);
     job.config.epochs = 2;
-    // Far too low to learn anything: some other trial must win.
-    job.config.learning_rate = 1e-5;
-    job.config.search.budget = 4;
+    // Too low and too short: some other trial must win.
+    job.config.learning_rate = 0.002;
+    job.config.search.budget = 5;
     job.config.search.keys = vec!["learning_rate".into(), "epochs".into()];
     train(&job);
     let report: serde_json::Value = serde_json::from_slice(&fs::read(job.out.join("report.json")).expect("a report")).expect("JSON");
     let losses: Vec<f64> = report["trials"].as_array().expect("trials").iter().filter_map(|t| t["loss"].as_f64()).collect();
     let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
-    assert!(losses.len() == 4 && least < losses[0], "{losses:?}");
+    assert!(losses.len() == 5 && least < losses[0], "{losses:?}");
     let kept = report["epochs"].as_array().and_then(|e| e.last()).and_then(|e| e["calibration"].as_f64());
     assert_eq!(kept, Some(least));
 }
