@@ -61,7 +61,7 @@ pub struct TaskReport {
     /// Share of rows whose true class is among the k likeliest.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub recall_at: BTreeMap<usize, f64>,
-    /// What the calibration error may be: 0.03 from 3,000 rows on, else the 95th percentile of a perfectly calibrated model of this size.
+    /// What the calibration error may be; see [`ece_limit`].
     pub ece_limit: f64,
     /// Of the estimated rating against the mean of the given ones.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +85,11 @@ pub struct TaskReport {
 const MANY: usize = 3000;
 const ECE_LIMIT: f64 = 0.03;
 const RECALLS: [usize; 3] = [1, 3, 5];
+
+/// What the calibration error of these events may be: 0.03 from 3,000 on, else the 95th percentile of a perfectly calibrated model of this size.
+pub fn ece_limit(events: &[(f64, bool)], seed: u64) -> f64 {
+    if events.len() >= MANY { ECE_LIMIT } else { calibration_limit(&events.iter().map(|e| e.0).collect::<Vec<_>>(), seed) }
+}
 
 /// Judges `rows` beside the same rows of other models. `None` where there are no rows.
 pub fn report(task: &Task<'_>, rows: &[Judged], baselines: &[(&'static str, Vec<Row>)]) -> Option<TaskReport> {
@@ -134,8 +139,7 @@ pub fn report(task: &Task<'_>, rows: &[Judged], baselines: &[(&'static str, Vec<
         slice.finish(*interval, quality.accuracy);
     }
 
-    let ece_limit =
-        if rows.len() >= MANY { ECE_LIMIT } else { calibration_limit(&events.iter().map(|e| e.0).collect::<Vec<_>>(), task.seed) };
+    let ece_limit = ece_limit(&events, task.seed);
     let share_within = |k: usize| network.iter().filter(|r| r.is_within(k)).count() as f64 / network.len() as f64;
     let width = task.labels.len();
     let ratings: Vec<(f32, f32)> = rows.iter().filter_map(|j| j.rating).collect();

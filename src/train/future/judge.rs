@@ -15,12 +15,16 @@ use crate::engine::{Ahead, ClassScore, Engine, Forecast, Spend, States, forecast
 use crate::features::{Past, past};
 use crate::interaction::Timestamp;
 use crate::model::Model;
-use crate::train::metrics::expected_calibration_error;
+use crate::train::bootstrap::{FIGURES, Interval, Weighted, intervals};
+use crate::train::judge::ece_limit;
+use crate::train::metrics::{Bin, expected_calibration_error, reliability, roc};
 use crate::train::record::Recording;
 
 /// One customer as of a time: what was said, and what came.
 #[derive(Debug, Clone)]
 pub struct Row {
+    /// Number of the customer.
+    pub customer: usize,
     pub ahead: Ahead,
     pub outcome: Outcome,
     /// What the horizon's length before that time had seen.
@@ -49,7 +53,12 @@ impl FutureReport {
     /// None with these types.
     pub fn metrics(&self) -> serde_json::Result<serde_json::Map<String, serde_json::Value>> {
         let serde_json::Value::Object(tasks) = serde_json::to_value(self)? else { return Ok(serde_json::Map::new()) };
-        Ok(tasks.into_iter().map(|(task, quality)| (task, serde_json::json!({ "held_out": quality }))).collect())
+        let figures = |(task, mut quality): (String, serde_json::Value)| {
+            // Curves are for reports.
+            quality.as_object_mut().map(|q| q.remove("curves"));
+            (task, serde_json::json!({ "held_out": quality }))
+        };
+        Ok(tasks.into_iter().map(figures).collect())
     }
 }
 
@@ -63,6 +72,20 @@ pub struct ChurnReport {
     #[serde(flatten)]
     pub quality: ChurnQuality,
     pub baselines: BTreeMap<&'static str, ChurnQuality>,
+    pub curves: Curves,
+}
+
+/// How sure the figures of churn are, and what they come from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Curves {
+    /// What the calibration error may be; see [`crate::train::judge::ece_limit`].
+    pub ece_limit: f64,
+    /// 95 % intervals over customers.
+    pub intervals: BTreeMap<&'static str, Interval>,
+    /// Intervals of network − baseline, for the same customers.
+    pub differences: BTreeMap<&'static str, BTreeMap<&'static str, Interval>>,
+    pub reliability: Vec<Bin>,
+    pub roc: Vec<[f64; 2]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -136,9 +159,11 @@ pub fn judge(engine: &mut Engine, states: &States, recording: &Recording, at: Ti
         .iter()
         .zip(&known)
         .zip(ahead)
-        .map(|((timeline, (state, _)), ahead)| {
+        .enumerate()
+        .map(|(customer, ((timeline, (state, _)), ahead))| {
             let upto = timeline.before(at);
             Row {
+                customer,
                 ahead,
                 outcome: timeline.outcome(upto, until),
                 before: timeline.outcome(timeline.before(Timestamp(at.0 - span)), at),
@@ -178,9 +203,11 @@ fn churn(rows: &[Row], baselines: &Baselines, days: u32) -> Option<ChurnReport> 
     }
     let n = own.len() as f64;
     let mut judged = BTreeMap::new();
+    let mut all: Vec<(&'static str, Vec<(f64, bool)>)> = Vec::new();
     let mut add = |name, of: &dyn Fn(&Row) -> Option<f64>| {
         let events: Vec<(f64, bool)> = rows.iter().filter_map(|r| Some((of(r)?, !r.outcome.returned))).collect();
         judged.insert(name, churn_quality(&events));
+        all.push((name, events));
     };
     if let Some(recency) = &baselines.recency {
         add("recency", &|r| Some(1.0 - recency.returns(r.recency, f64::from(days))));
@@ -197,7 +224,51 @@ fn churn(rows: &[Row], baselines: &Baselines, days: u32) -> Option<ChurnReport> 
         predicted: own.iter().map(|e| e.0).sum::<f64>() / n,
         quality: churn_quality(&own),
         baselines: judged,
+        curves: curves(rows, &own, &all),
     })
+}
+
+/// Seed of resamples: the same rows give the same intervals.
+const SEED: u64 = 1;
+
+fn curves(rows: &[Row], own: &[(f64, bool)], baselines: &[(&'static str, Vec<(f64, bool)>)]) -> Curves {
+    // Two classes, the first of which is churn.
+    let judged = |events: &[(f64, bool)]| -> Vec<crate::train::metrics::Row> {
+        events.iter().map(|(p, gone)| crate::train::metrics::Row::new(&[*p as f32, 1.0 - *p as f32], usize::from(!gone), Some(0))).collect()
+    };
+    let mut numbers: BTreeMap<usize, u32> = BTreeMap::new();
+    let churners = rows.iter().filter(|r| r.ahead.churn.is_some());
+    let customers: Vec<u32> = churners
+        .map(|r| {
+            let next = numbers.len() as u32;
+            *numbers.entry(r.customer).or_insert(next)
+        })
+        .collect();
+    let weighted = |events: &[(f64, bool)]| {
+        let rows = judged(events);
+        Weighted::new(&rows.iter().collect::<Vec<_>>(), &customers, numbers.len(), Some(0))
+    };
+    let mine = weighted(own);
+    // A baseline that does not speak of every row cannot be paired.
+    let others: Vec<(&'static str, Weighted)> =
+        baselines.iter().filter(|(_, events)| events.len() == own.len()).map(|(name, events)| (*name, weighted(events))).collect();
+    let found = intervals(numbers.len(), SEED, |weights| {
+        let mine = mine.figures(weights);
+        let differences = others.iter().flat_map(|(_, o)| o.figures(weights).into_iter().zip(mine).map(|(theirs, mine)| mine - theirs));
+        mine.into_iter().chain(differences.collect::<Vec<_>>()).collect()
+    });
+    let named = |intervals: &[Interval]| -> BTreeMap<&'static str, Interval> {
+        let wanted = |(name, interval): &(&str, Interval)| matches!(*name, "auroc" | "log_loss") && interval.iter().all(|x| x.is_finite());
+        FIGURES.into_iter().zip(intervals.iter().copied()).filter(wanted).collect()
+    };
+    let (first, rest) = found.split_at(FIGURES.len());
+    Curves {
+        ece_limit: ece_limit(own, SEED),
+        intervals: named(first),
+        differences: others.iter().zip(rest.chunks(FIGURES.len())).map(|((name, _), i)| (*name, named(i))).collect(),
+        reliability: reliability(own, 10),
+        roc: roc(own, 200),
+    }
 }
 
 fn churn_quality(events: &[(f64, bool)]) -> ChurnQuality {
@@ -318,6 +389,7 @@ mod tests {
     fn row(churn: f32, returned: bool, purchases: (f32, u32), need: (&str, &str)) -> Row {
         let top = vec![ClassProbability { label: need.0.into(), probability: 0.5 }];
         Row {
+            customer: 0,
             ahead: Ahead {
                 churn: Some(Churn { probability: churn, horizon_days: 30 }),
                 spend: Some(Spend { purchases: purchases.0, amount: purchases.0 * 2.0, horizon_days: 30 }),
@@ -341,6 +413,8 @@ mod tests {
         let churn = r.churn.expect("judged");
         assert!((churn.share - 1.0 / 3.0).abs() < 1e-9 && (churn.predicted - 0.5).abs() < 1e-9);
         assert_eq!(churn.quality.auroc, 1.0);
+        // One customer: every resample is the whole.
+        assert_eq!((churn.curves.intervals["auroc"], churn.curves.roc.len()), ([1.0, 1.0], 4));
         assert!((churn.quality.log_loss + (0.75f64.ln() * 2.0 + 0.5f64.ln()) / 3.0).abs() < 1e-9);
         let spend = r.spend.expect("judged");
         assert!((spend.quality.rmse_purchases - (5.0f64 / 3.0).sqrt()).abs() < 1e-9);

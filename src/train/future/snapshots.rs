@@ -131,6 +131,30 @@ pub fn grid(
     snapshots
 }
 
+/// Snapshots right after interactions before `end`, evenly picked, about `count`; nothing that comes after is looked at.
+pub fn after_each(
+    timelines: &[Timeline<'_>],
+    numbers: &HashMap<u32, u32>,
+    end: Timestamp,
+    count: usize,
+    takes: impl Fn(&str) -> bool,
+) -> Vec<Snapshot> {
+    let all: usize = timelines.iter().filter(|t| takes(t.id)).map(|t| t.before(end)).sum();
+    let every = all.div_ceil(count.max(1)).max(1);
+    let (mut snapshots, mut passed) = (Vec::new(), 0);
+    for (n, timeline) in timelines.iter().enumerate().filter(|(_, t)| takes(t.id)) {
+        let items = timeline.before(end);
+        let look = |i: usize| {
+            let at = timeline.items[i].occurred_at;
+            Look { at, upto: i + 1, from: i + 1, days: 0.0, until: at }
+        };
+        let mut looks: Vec<Look> = (0..items).filter(|i| (passed + i).is_multiple_of(every)).map(look).collect();
+        passed += items;
+        walk(n, timeline, numbers, &mut looks, &mut snapshots);
+    }
+    snapshots
+}
+
 fn walk(customer: usize, timeline: &Timeline<'_>, numbers: &HashMap<u32, u32>, looks: &mut [Look], out: &mut Vec<Snapshot>) {
     looks.sort_by_key(|l| (l.upto, l.at));
     let mut counters = Counters::default();

@@ -11,19 +11,21 @@ use super::baselines::{Baselines, FILE};
 use super::fit_baselines::fit_all;
 use super::judge::{FutureReport, Row, report};
 use super::network::{Net, Outputs, Task, fit};
-use super::snapshots::{Draw, Snapshot, draw, grid};
+use super::snapshots::{Draw, Snapshot, after_each, draw, grid};
 use super::timeline::Timeline;
 use super::{end_of_data, export};
 use crate::customer::words;
 use crate::engine::{Ahead, Churn, ClassProbability, ClassScore, Spend, forecast_of};
 use crate::features::BEHAVIOUR;
 use crate::interaction::Timestamp;
-use crate::model::future::{GOLDEN, GRAPH};
+use crate::model::drift::{Column, Histogram};
+use crate::model::future::{GOLDEN, GRAPH, NEXT_NEED};
 use crate::model::{ChurnHead, ClassHead, FutureHead, Horizon, SpendHead, return_logit};
 use crate::train::calibrate;
 use crate::train::config::Config;
 use crate::train::holdout::Holdout;
 use crate::train::make::Notes;
+use crate::train::metrics::argmax;
 use crate::train::record::{Recording, customer_share};
 
 /// What a bundle holds of the future.
@@ -33,10 +35,14 @@ pub struct Made {
     pub files: BTreeMap<String, Vec<u8>>,
     /// Quality on what was set aside.
     pub report: FutureReport,
+    /// How churn and the likeliest need are distributed right after the interactions that were fitted on.
+    pub outputs: Vec<Column>,
 }
 
 /// About how many snapshots are fitted on.
 const SNAPSHOTS: usize = 90_000;
+/// About how many looks right after an interaction are enough for a histogram.
+const LOOKS: usize = 20_000;
 /// Times at which what is set aside is looked at.
 const TIMES: i64 = 6;
 /// Most categories of next need.
@@ -88,7 +94,9 @@ pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64
         (GOLDEN.to_owned(), json(serde_json::to_value(export::golden(&net, &head))?)?),
         (FILE.to_owned(), json(serde_json::to_value(baselines)?)?),
     ]);
-    Ok(Some(Made { head, files, report }))
+    let seen = after_each(&data.timelines, &data.numbers, cut, LOOKS, fitted);
+    let outputs = data.outputs(&head, &net, &seen);
+    Ok(Some(Made { head, files, report, outputs }))
 }
 
 impl<'a> Data<'a> {
@@ -255,6 +263,19 @@ impl<'a> Data<'a> {
         }
     }
 
+    /// Histograms of what is said right after interactions, as scores say it.
+    fn outputs(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot]) -> Vec<Column> {
+        let out = self.run(head, net, snapshots);
+        let probability = |h: &ChurnHead, (s, o): (&Snapshot, &[f32])| h.probability(return_logit(o, &s.past, Horizon(self.horizon)));
+        let churn = head.churn.as_ref().map(|h| snapshots.iter().zip(out.survival.chunks(2)).map(|row| probability(h, row)).collect());
+        let churn = churn.map(|values| Column { name: "churn.probability".into(), histogram: Histogram::of_numbers(values) });
+        let need = head.next_need.as_ref().map(|h| {
+            let first = out.needs.chunks(h.labels.len()).map(|logits| h.labels[argmax(logits)].as_str());
+            Column { name: NEXT_NEED.into(), histogram: Histogram::of_labels(first) }
+        });
+        churn.into_iter().chain(need).collect()
+    }
+
     fn report(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot], baselines: &Baselines, horizon: f32) -> FutureReport {
         let out = self.run(head, net, snapshots);
         let horizon_days = horizon as u32;
@@ -269,6 +290,7 @@ impl<'a> Data<'a> {
                 let top = head.next_need.as_ref().map(|h| top(h, &out.needs[k * i..][..k]));
                 let before = Timestamp(s.at.0 - (f64::from(s.days) * Timestamp::MICROS_PER_DAY as f64) as i64);
                 Row {
+                    customer: s.customer,
                     ahead: Ahead {
                         churn: churn.map(|probability| Churn { probability, horizon_days }),
                         spend: spend.map(|e| Spend { purchases: e.purchases, amount: e.amount, horizon_days }),

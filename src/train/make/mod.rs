@@ -110,20 +110,21 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     files.extend(behaviour.graphs);
     let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts };
     let tasks = judge.tasks(&Said::of(&network, &judged), &mut files, &mut notes);
-    let reference = reference::reference(&network, &prepared, &heads, &fitted);
-    files.insert(Reference::FILE.into(), json_file(&reference)?);
+    let mut reference = reference::reference(&network, &prepared, &heads, &fitted);
     let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &Span { from, to });
     manifest.behaviour = behaviour.head;
     let future = future::train::train(&recording, &job.config, holdout, job.seed, &mut notes)?;
-    let ahead = future.as_ref().map(|made| serde_json::to_value(&made.report)).transpose()?;
+    let ahead = future.as_ref().map(|made| made.report.clone());
+    let watch = reference::watch(&network, &prepared, &heads, &reference, &judged, |sequence, step| parts.judge[sequence].contains(step));
     if let Some(made) = future {
         files.extend(made.files);
+        reference.outputs.extend(made.outputs);
         manifest.future = Some(made.head);
         if let serde_json::Value::Object(metrics) = &mut manifest.metrics {
             metrics.extend(made.report.metrics()?);
         }
     }
-    let watch = reference::watch(&network, &prepared, &heads, &reference, &judged, |sequence, step| parts.judge[sequence].contains(step));
+    files.insert(Reference::FILE.into(), json_file(&reference)?);
     let report = Report {
         model: String::new(),
         data: data(job, &recording, &holdout, &parts, &Span { from, to }),

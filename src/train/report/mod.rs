@@ -2,6 +2,7 @@
 //!
 //! Knows figures that others computed; no network, no data. A section appears where its data is there.
 
+mod ahead;
 mod page;
 mod plot;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::fit::Epoch;
+use super::future::judge::FutureReport;
 use super::judge::TaskReport;
 use super::search::Trial;
 use crate::model::drift::Histogram;
@@ -39,7 +41,7 @@ pub struct Report {
     pub behaviour: Option<Value>,
     /// Judgements of churn, spend and next need.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub future: Option<Value>,
+    pub future: Option<FutureReport>,
 }
 
 /// Where the data came from and how it was divided.

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::plot::{Axes, Line, bars, lines};
-use super::{Report, Shift, escape};
+use super::{Report, Shift, ahead, escape};
 use crate::train::bootstrap::Interval;
+use crate::train::future::judge::FutureReport;
 use crate::train::judge::TaskReport;
 use crate::train::metrics::{Confusion, Quality};
 use crate::train::search::Trial;
@@ -26,6 +27,9 @@ pub fn page(report: &Report) -> anyhow::Result<String> {
     for (name, task) in &report.tasks {
         html += &one_task(name, task)?;
     }
+    if let Some(future) = &report.future {
+        html += &ahead::sections(future)?;
+    }
     html += &learning(report)?;
     html += &drift(report)?;
     html += &data(report);
@@ -39,7 +43,7 @@ fn opening(report: &Report) -> String {
     format!("Trained on {} interactions of {} customers, {range}; seed {}, rapport {}.", d.interactions, d.customers, d.seed, d.code)
 }
 
-fn percent(x: f64) -> String {
+pub fn percent(x: f64) -> String {
     format!("{:.1}", 100.0 * x)
 }
 
@@ -50,7 +54,12 @@ fn between(interval: Option<&Interval>) -> String {
 fn summary(report: &Report) -> String {
     let mut html = String::from("<section>\n<h2>How good it is</h2>\n");
     if report.tasks.is_empty() {
-        html += "<p>No task has labels in the part that judges, so nobody knows how good this model is.</p>\n</section>\n";
+        let ahead = report.future.as_ref().is_some_and(|f| *f != FutureReport::default());
+        html += if ahead {
+            "<p>Nobody gave labels to judge by; what the data itself tells is below.</p>\n</section>\n"
+        } else {
+            "<p>No task has labels in the part that judges, so nobody knows how good this model is.</p>\n</section>\n"
+        };
         return html;
     }
     html += "<p>Every figure is from the part that was set aside for judging: no network, baseline or calibration was fitted on it. Accuracy, macro-F1 and AUROC \
@@ -92,16 +101,19 @@ fn summary(report: &Report) -> String {
     html
 }
 
+/// A list of sentences, each good or bad news.
+pub fn verdicts(said: &[(bool, String)]) -> String {
+    let line = |(good, text): &(bool, String)| format!("<li class=\"{}\">{}</li>\n", if *good { "good" } else { "bad" }, escape(text));
+    format!("<ul class=\"verdicts\">\n{}</ul>\n", said.iter().map(line).collect::<String>())
+}
+
 fn is_good(verdict: &str) -> bool {
     verdict.starts_with("The network beats") || verdict.starts_with("Its probabilities can")
 }
 
 fn one_task(name: &str, t: &TaskReport) -> anyhow::Result<String> {
-    let mut html = format!("<section>\n<h2>{}</h2>\n<ul class=\"verdicts\">\n", escape(name));
-    for verdict in &t.verdicts {
-        html += &format!("<li class=\"{}\">{}</li>\n", if is_good(verdict) { "good" } else { "bad" }, escape(verdict));
-    }
-    html += "</ul>\n";
+    let said: Vec<(bool, String)> = t.verdicts.iter().map(|v| (is_good(v), v.clone())).collect();
+    let mut html = format!("<section>\n<h2>{}</h2>\n{}", escape(name), verdicts(&said));
     if let Some(a) = &t.rating {
         html += &format!(
             "<p>Estimated against given ratings: root mean squared error {:.2}, on average {:+.2} from the mark; always saying the mean of the training labels: {:.2}.</p>\n",
