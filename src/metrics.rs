@@ -77,6 +77,26 @@ impl CommitOutcome {
     }
 }
 
+/// What became of an announced model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SwapOutcome {
+    /// It serves from the workers' next batches on.
+    Swapped,
+    /// It is damaged, not the announced one, or out of reach; what served goes on serving.
+    Refused,
+}
+
+impl SwapOutcome {
+    const ALL: [Self; 2] = [Self::Swapped, Self::Refused];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Swapped => "swapped",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 struct Metrics {
     registry: Registry,
     events: IntCounterVec,
@@ -99,6 +119,12 @@ struct Metrics {
     restore_seconds: Histogram,
     rebalances: IntCounter,
     rebuilt: IntCounter,
+    swaps: IntCounterVec,
+    load_seconds: Histogram,
+    shadow_model: IntGaugeVec,
+    shadow_scores: IntCounter,
+    shadow_difference: Histogram,
+    shadow_classes: IntCounterVec,
     lost: IntCounter,
     alerts: IntCounterVec,
     model: IntGaugeVec,
@@ -168,6 +194,28 @@ impl Metrics {
                 "rapport_states_rebuilt_total",
                 "Customers whose model state was rebuilt from the window for another model version.",
             ),
+            swaps: counters(
+                "rapport_model_swaps_total",
+                "Models that were announced, by role and by what became of them.",
+                &["role", "outcome"],
+            ),
+            load_seconds: histogram("rapport_model_load_seconds", "Time to load and check an announced bundle.", doubling(1e-3, 16)),
+            shadow_model: gauges(
+                "rapport_shadow_model_info",
+                "Constant 1, labelled by the version of the challenger in shadow.",
+                &["version"],
+            ),
+            shadow_scores: counter("rapport_shadow_scores_total", "Interactions that a challenger in shadow scored."),
+            shadow_difference: histogram(
+                "rapport_shadow_dissatisfied_difference",
+                "Distance of the challenger's dissatisfied from the champion's; sum over count is the mean.",
+                vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5],
+            ),
+            shadow_classes: counters(
+                "rapport_shadow_class_total",
+                "Interactions by task and whether champion and challenger name the same likeliest class.",
+                &["task", "same"],
+            ),
             lost: counter("rapport_lost_records_total", "Input records that retention deleted before they were read."),
             alerts: counters("rapport_alerts_total", "Published alert transitions by kind and state.", &["kind", "state"]),
             model: gauges("rapport_model_info", "Constant 1, labelled by the version of the model that serves.", &["version"]),
@@ -192,6 +240,9 @@ impl Metrics {
         }
         for outcome in EventOutcome::ALL {
             metrics.events.with_label_values(&["message", outcome.name()]);
+        }
+        for (role, outcome) in ["champion", "shadow"].iter().flat_map(|r| SwapOutcome::ALL.map(|o| (r, o))) {
+            metrics.swaps.with_label_values(&[*role, outcome.name()]);
         }
         for outcome in CommitOutcome::ALL {
             metrics.commits.with_label_values(&[outcome.name()]);
@@ -303,6 +354,35 @@ pub fn alert(kind: &str, state: &str) {
 pub fn model(version: &str) {
     METRICS.model.reset();
     METRICS.model.with_label_values(&[version]).set(1);
+}
+
+/// An announced model of this role (`champion`, `shadow`) was taken up or refused.
+pub fn swap(role: &'static str, outcome: SwapOutcome) {
+    METRICS.swaps.with_label_values(&[role, outcome.name()]).inc();
+}
+
+/// A bundle was loaded and checked, off the workers' threads.
+pub fn model_loaded(elapsed: Duration) {
+    METRICS.load_seconds.observe(elapsed.as_secs_f64());
+}
+
+/// The challenger that scores in shadow from now on, if any.
+pub fn shadow_model(version: Option<&str>) {
+    METRICS.shadow_model.reset();
+    if let Some(version) = version {
+        METRICS.shadow_model.with_label_values(&[version]).set(1);
+    }
+}
+
+/// A challenger scored an interaction too: |Δ dissatisfied| where both say it, and by task whether the likeliest class differs.
+pub fn shadow_score(dissatisfied: Option<f32>, classes: &[(String, bool)]) {
+    METRICS.shadow_scores.inc();
+    if let Some(difference) = dissatisfied {
+        METRICS.shadow_difference.observe(f64::from(difference));
+    }
+    for (task, differs) in classes {
+        METRICS.shadow_classes.with_label_values(&[task.as_str(), if *differs { "no" } else { "yes" }]).inc();
+    }
 }
 
 /// Whether this process owns its partitions and has restored them.

@@ -104,7 +104,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// The model of the flag or of the environment, or the bundled one: beside the working directory, the program or its sources, or where an
 /// installation puts it.
-fn find_model(flag: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+pub(super) fn find_model(flag: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     if let Some(model) = flag {
         return Ok(model);
     }

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+mod bench;
 mod check;
 mod demo;
 mod evaluate;
 mod import;
+mod models;
 mod output;
 mod score;
 mod serve;
@@ -16,6 +18,7 @@ pub mod service;
 mod tail;
 mod topics;
 mod train;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -40,8 +43,10 @@ enum Command {
     Import(import::Args),
     Train(train::Args),
     Evaluate(evaluate::Args),
+    Models(models::Args),
     Topics(topics::Args),
     Check(check::Args),
+    Bench(bench::Args),
     Tail(tail::Args),
 }
 
@@ -70,8 +75,10 @@ pub fn main() -> ExitCode {
         Command::Import(a) => import::run(a),
         Command::Train(a) => train::run(a),
         Command::Evaluate(a) => evaluate::run(a),
+        Command::Models(a) => models::run(a),
         Command::Topics(a) => topics::run(a),
         Command::Check(a) => check::run(a),
+        Command::Bench(a) => bench::run(a),
         Command::Tail(a) => tail::run(a),
     };
     match result {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use super::usage;
+use super::watch::Watch;
 use crate::config::{Config, LogKind};
 use crate::engine::Engine;
 use crate::http;
@@ -17,10 +18,10 @@ use crate::interaction::Name;
 use crate::log::embedded::Embedded;
 use crate::log::kafka::{KafkaGateway, KafkaLog, KafkaSettings, verify_topics};
 use crate::log::{Gateway, Log, LogError};
-use crate::worker::{Stop, Worker, WorkerOptions, WorkerState};
+use crate::worker::{Models, Stop, Worker, WorkerOptions, WorkerState};
 
 /// How long a cluster may be in the middle of an election or a restart when the service starts.
-const START: Duration = Duration::from_secs(60);
+pub(super) const START: Duration = Duration::from_secs(60);
 
 /// A service that works until [`Self::stop`].
 pub struct Service {
@@ -32,6 +33,8 @@ pub struct Service {
     /// The log, where it is the embedded one.
     embedded: Option<Embedded>,
     model: Name,
+    /// Loads what is announced.
+    watch: Option<JoinHandle<()>>,
 }
 
 impl Service {
@@ -41,8 +44,9 @@ impl Service {
     /// # Errors
     /// Usage errors where the configuration is wrong, others where the model, the address or the log cannot be had; with what to do.
     pub fn start(config: &Config, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Self> {
-        let model = super::load_model(&config.model.dir).context("model.dir (RAPPORT_MODEL_DIR, --model)")?;
-        for never in model.lowest_rating().map(|lowest| config.alerts.out_of_reach(lowest)).unwrap_or_default() {
+        let watch = Watch::start(config, interrupted)?;
+        let lowest = watch.serving().champion.lowest_rating();
+        for never in lowest.map(|lowest| config.alerts.out_of_reach(lowest)).unwrap_or_default() {
             tracing::warn!("{never}");
         }
         let server = http::Server::bind(&config.http).map_err(|e| match e {
@@ -80,18 +84,23 @@ impl Service {
         let status = Arc::new(http::Status::new(logs.len()));
         let stop = Stop::default();
         let http = server.start(gateway.clone(), status.clone()).context("cannot start the HTTP server")?;
-        let version = model.version.clone();
-        crate::metrics::model(version.as_str());
+        let serving = watch.serving();
+        let version = serving.champion.version.clone();
+        let models = Models::new(serving.champion.clone(), serving.shadow.clone());
         let count = logs.len();
         let mut workers = Vec::with_capacity(count);
         for (index, log) in logs.into_iter().enumerate() {
-            let (model, alerts, engine, stop, status) =
-                (model.clone(), config.alerts.clone(), config.engine(), stop.clone(), status.clone());
-            let options = WorkerOptions::new(index, config.worker.batch, &config.log.prefix);
+            let (models, alerts, engine, stop, status) =
+                (models.clone(), config.alerts.clone(), config.engine(), stop.clone(), status.clone());
+            let options = WorkerOptions {
+                rebuilds: config.model.rebuilds_per_commit,
+                ..WorkerOptions::new(index, config.worker.batch, &config.log.prefix)
+            };
             let work = move || {
                 // Made here because a model's run-time state belongs to one thread.
-                let engine = Engine::new(model, alerts, engine).map_err(|e| LogError::Fatal(e.to_string()))?;
-                Worker::new(log, engine, options).run(&stop, |state| {
+                let champion = models.now().champion.clone();
+                let engine = Engine::new(champion, alerts, engine).map_err(|e| LogError::Fatal(e.to_string()))?;
+                Worker::new(log, engine, options).following(models).run(&stop, |state| {
                     status.set(
                         index,
                         match state {
@@ -106,8 +115,9 @@ impl Service {
             };
             workers.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work).context("cannot start a worker thread")?);
         }
+        let watch = watch.follow(models, stop.clone()).context("cannot start the thread that loads models")?;
         tracing::info!(model = %version, workers = count, "serving the {what} at {url}");
-        Ok(Self { stop, status, http, workers, gateway, embedded, model: version })
+        Ok(Self { stop, status, http, workers, gateway, embedded, model: version, watch })
     }
 
     /// Where HTTP listens, with the port that it got.
@@ -124,7 +134,7 @@ impl Service {
         self.embedded.as_ref()
     }
 
-    /// Version of the model that serves.
+    /// Version of the model that served at the start.
     pub fn model(&self) -> &str {
         self.model.as_str()
     }
@@ -155,12 +165,15 @@ impl Service {
             };
             result = result.and(ended);
         }
+        if self.watch.is_some_and(|watch| watch.join().is_err()) {
+            tracing::error!("the thread that loads models panicked, which is a defect");
+        }
         result
     }
 }
 
 /// Tries again what may succeed later.
-fn retry<T>(until: Instant, interrupted: &dyn Fn() -> bool, mut what: impl FnMut() -> Result<T, LogError>) -> Result<T, LogError> {
+pub(super) fn retry<T>(until: Instant, interrupted: &dyn Fn() -> bool, mut what: impl FnMut() -> Result<T, LogError>) -> Result<T, LogError> {
     loop {
         match what() {
             Err(LogError::Retriable(message)) if Instant::now() < until && !interrupted() => {

@@ -22,7 +22,7 @@ const END: Duration = Duration::from_secs(3);
 /// Records asked for at once.
 const PAGE: usize = 1_000;
 
-/// Follows scores, alerts or dead letters, one JSON record a line.
+/// Follows scores, alerts, dead letters or a challenger's scores, one JSON record a line.
 ///
 /// With log.kind = "kafka" reads the topic, committed records only; otherwise asks the service over HTTP.
 #[derive(Debug, clap::Args)]
@@ -59,16 +59,8 @@ enum Output {
     Scores,
     Alerts,
     DeadLetters,
-}
-
-impl Output {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Scores => "scores",
-            Self::Alerts => "alerts",
-            Self::DeadLetters => "dead-letters",
-        }
-    }
+    /// Scores of a challenger in shadow.
+    ScoresShadow,
 }
 
 impl From<Output> for Stream {
@@ -77,6 +69,7 @@ impl From<Output> for Stream {
             Output::Scores => Self::Scores,
             Output::Alerts => Self::Alerts,
             Output::DeadLetters => Self::DeadLetters,
+            Output::ScoresShadow => Self::ScoresShadow,
         }
     }
 }
@@ -196,7 +189,7 @@ impl Client {
             .build()
             .new_agent();
         let token = args.token.clone().or_else(|| config.http.token.clone());
-        let url = format!("{}/v1/{}", url.trim_end_matches('/'), args.stream.name());
+        let url = format!("{}/v1/{}", url.trim_end_matches('/'), Stream::from(args.stream).name());
         Ok(Self { agent, url, authorization: token.map(|token| format!("Bearer {token}")) })
     }
 

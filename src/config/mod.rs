@@ -54,8 +54,14 @@ pub struct LogConfig {
 /// `[model]`
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
-    /// The bundle that serves.
+    /// The bundle that serves, as long as the registry names none.
     pub dir: PathBuf,
+    /// The registry of versions; what it says serves, and changes while the service runs.
+    pub registry: Option<PathBuf>,
+    /// A challenger that scores in shadow, as long as the registry names none.
+    pub shadow: Option<PathBuf>,
+    /// Most customers of one commit whose hidden vector is rebuilt after a swap.
+    pub rebuilds_per_commit: usize,
 }
 
 /// `[worker]`
@@ -173,7 +179,12 @@ impl Config {
         s.add_flag("--threads", "worker.threads", overrides.threads.map(|n| n.to_string()));
 
         let log = log(&mut s)?;
-        let model = ModelConfig { dir: s.path("model.dir")?.unwrap_or_else(|| DEFAULT_MODEL.into()) };
+        let model = ModelConfig {
+            dir: s.path("model.dir")?.unwrap_or_else(|| DEFAULT_MODEL.into()),
+            registry: s.path("model.registry")?,
+            shadow: s.path("model.shadow")?,
+            rebuilds_per_commit: s.number("model.rebuilds_per_commit", 1..=100_000)?.unwrap_or(crate::worker::REBUILDS_PER_COMMIT),
+        };
         let worker = WorkerConfig {
             threads: s.number("worker.threads", 1..=1024)?.unwrap_or_else(cores),
             instance: s.parsed("worker.instance", "letters, digits, '.', '_' and '-', at most 128", name)?.unwrap_or_else(host_name),

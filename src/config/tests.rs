@@ -26,6 +26,7 @@ fn nothing_set() {
     assert_eq!((c.log.group.as_str(), c.log.prefix.as_str()), ("rapport", "rapport"));
     assert_eq!(c.log.dir, Path::new("rapport-data/log"));
     assert_eq!(c.model.dir, Path::new(DEFAULT_MODEL));
+    assert!(c.model.registry.is_none() && c.model.shadow.is_none() && c.model.rebuilds_per_commit > 0);
     assert_eq!(c.engine(), EngineConfig::default());
     assert!(c.worker.threads >= 1 && !c.worker.instance.is_empty());
     assert_eq!(c.worker.batch, 512);
@@ -52,6 +53,9 @@ fn everything_set() {
         "enable.ssl.certificate.verification" = true
         [model]
         dir = "m"
+        registry = "r"
+        shadow = "s"
+        rebuilds_per_commit = 5
         [worker]
         threads = 3
         instance = "w-1"
@@ -75,6 +79,8 @@ fn everything_set() {
     ];
     assert!(c.log.kafka.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected));
     assert_eq!(c.model.dir, Path::new("m"));
+    assert_eq!((c.model.registry.as_deref(), c.model.shadow.as_deref()), (Some(Path::new("r")), Some(Path::new("s"))));
+    assert_eq!(c.model.rebuilds_per_commit, 5);
     assert_eq!((c.worker.threads, c.worker.instance.as_str(), c.worker.batch), (3, "w-1", 7));
     assert_eq!(c.http.bind.to_string(), "[::1]:9000");
     assert_eq!((c.state.window, c.state.dedupe, c.state.allowed_lateness.as_secs()), (5, 6, 36 * 3600));

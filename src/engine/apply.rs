@@ -84,6 +84,32 @@ impl Engine {
         self.runner.model()
     }
 
+    /// The same engine with another model.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_model(&self, model: Arc<Model>) -> Result<Self, EngineError> {
+        self.with(model, self.policies.clone())
+    }
+
+    /// The same settings with another model and other policies.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(&self, model: Arc<Model>, policies: Arc<Policies>) -> Result<Self, EngineError> {
+        Self::new(model, policies, self.config)
+    }
+
+    /// Whether the customer's next interaction costs a run over the window, because the hidden vector is another model's.
+    pub fn must_rebuild(&self, state: &CustomerState) -> bool {
+        !state.window.is_empty() && self.is_foreign(state)
+    }
+
+    fn is_foreign(&self, state: &CustomerState) -> bool {
+        let model = self.runner.model();
+        state.model.as_ref().is_none_or(|m| m.version != model.version_hash || m.vector.len() != model.manifest.state)
+    }
+
     /// Applies a batch: scores every accepted interaction once and advances its customer's state. `now` is the wall clock, for `scored_at` alone.
     ///
     /// The result for one interaction depends on its customer's earlier interactions alone, to the last bit: not on the batch.
@@ -172,12 +198,10 @@ impl Engine {
         let (v, f, s) = (model.manifest.vector, model.manifest.features, model.manifest.state);
         // Interactions of this wave, with the row of their text vector.
         let rows: Vec<(usize, Accepted)> = wave.iter().filter_map(|&n| accepted[n].take().map(|a| (n, a))).collect();
+        self.rebuild(rows.iter().map(|(_, a)| &batch[a.index].customer_id), states)?;
         self.features.resize(rows.len() * f, 0.0);
         for ((_, a), out) in rows.iter().zip(self.features.chunks_mut(f)) {
-            let state = states.entry(batch[a.index].customer_id.clone()).or_default();
-            if state.model.as_ref().is_none_or(|m| m.version != model.version_hash || m.vector.len() != s) {
-                state.model = Some(rebuild(&mut self.runner, &mut self.overlap, state, &self.empty)?);
-            }
+            let Some(state) = states.get(&batch[a.index].customer_id) else { continue };
             row(&model.layout, &state.window, state.window.len(), &state.now, &a.item, &mut self.overlap, out);
         }
         let zero = vec![0.0; s];
@@ -227,6 +251,27 @@ impl Engine {
                 if let Some(Outcome::Scored(score)) = &mut outcomes[i] {
                     ahead.put(score);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every customer a hidden vector of this model. Each is in `customers` once.
+    fn rebuild<'a>(&mut self, customers: impl Iterator<Item = &'a Box<str>>, states: &mut States) -> Result<(), String> {
+        let mut foreign = Vec::new();
+        for customer in customers {
+            if self.is_foreign(states.entry(customer.clone()).or_default()) {
+                foreign.push(customer);
+            }
+        }
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let theirs: Vec<&CustomerState> = foreign.iter().filter_map(|c| states.get(*c)).collect();
+        let rebuilt = rebuild(&mut self.runner, &mut self.overlap, &theirs, &self.empty)?;
+        for (customer, model) in foreign.into_iter().zip(rebuilt) {
+            if let Some(state) = states.get_mut(customer) {
+                state.model = Some(model);
             }
         }
         Ok(())

@@ -82,30 +82,40 @@ pub fn row(
     layout.scale(&features::numeric(window, upto, counters, item, overlap), item, out);
 }
 
-/// The hidden vector and baseline that the runner's model would have had, had it seen the window from its first interaction on.
-pub fn rebuild(runner: &mut Runner, overlap: &mut Overlap, state: &CustomerState, empty: &[f32]) -> Result<ModelState, String> {
+/// The hidden vectors and baselines that the runner's model would have had, had it seen each customer's window from its first interaction on. The
+/// customers go side by side, which costs a fraction of one after the other and changes no bit.
+pub fn rebuild(runner: &mut Runner, overlap: &mut Overlap, states: &[&CustomerState], empty: &[f32]) -> Result<Vec<ModelState>, String> {
     let model = runner.model().clone();
-    let replay = Replay::new(runner, overlap, state, empty)?;
+    let replays = states.iter().map(|state| Replay::new(runner, overlap, state, empty)).collect::<Result<Vec<_>, _>>()?;
     let (v, f) = (model.manifest.vector, model.manifest.features);
-    let mut rebuilt =
-        ModelState { version: model.version_hash, vector: vec![0.0; model.manifest.state].into(), baseline: Baseline::default() };
-    for (i, item) in state.window.iter().enumerate() {
-        let step = Step {
-            text: &replay.vectors[i * v..(i + 1) * v],
-            features: &replay.features[i * f..(i + 1) * f],
-            state: &rebuilt.vector.clone(),
-        };
-        let mut value = None;
-        runner.step(&[step], |_, name, values| match name {
-            "state_out" => rebuilt.vector.copy_from_slice(values),
-            "satisfaction" => value = model.manifest.satisfaction.as_ref().map(|h| super::heads::satisfaction(h, values, 0.0).value),
-            _ => {}
+    let zero = || ModelState { version: model.version_hash, vector: vec![0.0; model.manifest.state].into(), baseline: Baseline::default() };
+    let mut rebuilt: Vec<ModelState> = states.iter().map(|_| zero()).collect();
+    for i in 0..replays.iter().map(|r| r.length).max().unwrap_or(0) {
+        let going: Vec<usize> = (0..states.len()).filter(|n| i < replays[*n].length).collect();
+        let vectors: Vec<Box<[f32]>> = going.iter().map(|n| rebuilt[*n].vector.clone()).collect();
+        let steps: Vec<Step> = going
+            .iter()
+            .zip(&vectors)
+            .map(|(n, state)| Step {
+                text: &replays[*n].vectors[i * v..(i + 1) * v],
+                features: &replays[*n].features[i * f..(i + 1) * f],
+                state,
+            })
+            .collect();
+        runner.step(&steps, |row, name, values| {
+            let n = going[row];
+            match name {
+                "state_out" => rebuilt[n].vector.copy_from_slice(values),
+                "satisfaction" => {
+                    if let Some(head) = &model.manifest.satisfaction
+                        && states[n].window[i].moves_satisfaction()
+                    {
+                        rebuilt[n].baseline.add(super::heads::satisfaction(head, values, 0.0).value);
+                    }
+                }
+                _ => {}
+            }
         })?;
-        if let Some(value) = value
-            && item.moves_satisfaction()
-        {
-            rebuilt.baseline.add(value);
-        }
     }
     Ok(rebuilt)
 }

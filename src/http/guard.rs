@@ -110,6 +110,7 @@ fn route(path: &str) -> &'static str {
         "/v1/scores" => "/v1/scores",
         "/v1/alerts" => "/v1/alerts",
         "/v1/dead-letters" => "/v1/dead-letters",
+        "/v1/scores-shadow" => "/v1/scores-shadow",
         _ if path.starts_with("/v1/customers/") => "/v1/customers/{id}",
         _ => "other",
     }

@@ -108,6 +108,11 @@ pub(super) async fn scores(State(app): State<Arc<App>>, RawQuery(query): RawQuer
     lines(app, Stream::Scores, query).await
 }
 
+/// `GET /v1/scores-shadow?from=OFFSET`: the scores of a challenger in shadow, as [`scores`].
+pub(super) async fn scores_shadow(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    lines(app, Stream::ScoresShadow, query).await
+}
+
 /// `GET /v1/dead-letters?from=OFFSET`: `{"partition","offset","key","headers","raw"}`, one a line.
 pub(super) async fn dead_letters(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     lines(app, Stream::DeadLetters, query).await

@@ -165,6 +165,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(readyz))
         .route("/v1/interactions", post(ingest::interactions))
         .route("/v1/scores", get(outputs::scores))
+        .route("/v1/scores-shadow", get(outputs::scores_shadow))
         .route("/v1/dead-letters", get(outputs::dead_letters))
         .route("/v1/alerts", get(outputs::alerts))
         .route("/v1/customers/{id}", get(customer::view))

@@ -66,6 +66,8 @@ pub struct StateChange {
 #[derive(Debug, Default)]
 pub struct Commit {
     pub scores: Vec<Output>,
+    /// Scores of a challenger.
+    pub shadow: Vec<Output>,
     pub alerts: Vec<Output>,
     pub dead_letters: Vec<Output>,
     pub states: Vec<StateChange>,
@@ -142,6 +144,20 @@ pub enum Stream {
     Scores,
     Alerts,
     DeadLetters,
+    /// Scores of a challenger that runs beside the champion.
+    ScoresShadow,
+}
+
+impl Stream {
+    /// Last part of its topic's name, and its name on the command line and over HTTP.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scores => "scores",
+            Self::Alerts => "alerts",
+            Self::DeadLetters => "dead-letters",
+            Self::ScoresShadow => "scores-shadow",
+        }
+    }
 }
 
 /// An output record as read back. `offset` rises within its stream (embedded) or partition (Kafka).

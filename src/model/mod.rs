@@ -1,4 +1,4 @@
-//! Model bundles: what is in the directory, and running its graphs through tract.
+//! Model bundles: what is in the directory, running its graphs through tract, and the registry of versions.
 //!
 //! Knows rows of numbers; no customers' states, scores or alerts.
 
@@ -11,6 +11,7 @@ mod manifest;
 mod plan;
 mod pool;
 mod preprocessing;
+pub mod registry;
 mod rows;
 mod tabular;
 mod tokenizer;

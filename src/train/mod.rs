@@ -37,6 +37,7 @@ mod segments;
 mod write;
 
 pub mod bootstrap;
+pub mod compare;
 pub mod evaluate;
 pub mod future;
 pub mod holdout;

@@ -4,20 +4,27 @@
 
 mod backoff;
 mod cache;
+mod models;
 mod observed;
 mod prepare;
+mod shadow;
 
 pub use backoff::Stop;
+pub use models::{Models, Serving};
+pub use shadow::Disagreement;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::customer::CustomerState;
 use crate::engine::Engine;
 use crate::interaction::Timestamp;
 use crate::log::{Log, LogError, Partition, Polled, Readiness, Record};
 use crate::metrics::{self, CommitOutcome, Stage};
 use backoff::Backoff;
-use cache::StateCache;
+use cache::Cache;
 use prepare::Prepared;
+use shadow::Shadow;
 
 /// Decoded states kept per worker; a few KiB each.
 const CACHED_CUSTOMERS: usize = 16_384;
@@ -34,14 +41,19 @@ pub struct WorkerOptions {
     pub batch: usize,
     /// Name of the input, for the provenance of dead letters.
     pub topic: String,
+    /// Most customers of one commit whose window is run again for a new model; a batch that needs more is committed in parts.
+    pub rebuilds: usize,
     /// Gives `scored_at` and times for metrics; no score or alert depends on it.
     pub clock: fn() -> Timestamp,
 }
 
+/// [`WorkerOptions::rebuilds`] where nobody says otherwise.
+pub const REBUILDS_PER_COMMIT: usize = 32;
+
 impl WorkerOptions {
     /// Worker `index` by the wall clock, on the input of `prefix`.
     pub fn new(index: usize, batch: usize, prefix: &str) -> Self {
-        Self { index, batch, topic: format!("{prefix}.interactions"), clock: Timestamp::now }
+        Self { index, batch, topic: format!("{prefix}.interactions"), rebuilds: REBUILDS_PER_COMMIT, clock: Timestamp::now }
     }
 }
 
@@ -75,14 +87,18 @@ pub enum Turn {
 enum Work {
     None,
     Polled(Vec<Record>),
+    /// Of these records, the first [`Prepared::taken`].
     Prepared(Vec<Record>, Prepared),
 }
 
 pub struct Worker<L: Log> {
     log: L,
     engine: Engine,
+    shadow: Option<Shadow>,
+    /// What is to serve, where that can change.
+    models: Option<Models>,
     options: WorkerOptions,
-    cache: StateCache,
+    cache: Cache<CustomerState>,
     work: Work,
     /// None until the first assignment.
     owned: Option<Vec<Partition>>,
@@ -90,7 +106,14 @@ pub struct Worker<L: Log> {
 
 impl<L: Log> Worker<L> {
     pub fn new(log: L, engine: Engine, options: WorkerOptions) -> Self {
-        Self { log, engine, options, cache: StateCache::new(CACHED_CUSTOMERS), work: Work::None, owned: None }
+        let cache = Cache::new(CACHED_CUSTOMERS);
+        Self { log, engine, shadow: None, models: None, options, cache, work: Work::None, owned: None }
+    }
+
+    /// Serves what `models` says from each next batch on.
+    pub fn following(mut self, models: Models) -> Self {
+        self.models = Some(models);
+        self
     }
 
     /// Works until a stop is requested, finishing the batch at hand, or the log fails for good; closes the log in both cases.
@@ -188,7 +211,9 @@ impl<L: Log> Worker<L> {
                     Polled::Records(records) => Work::Polled(records),
                 },
                 Work::Polled(records) => {
-                    match prepare::prepare(&records, &mut self.log, &mut self.engine, &mut self.cache, &self.options) {
+                    self.follow();
+                    let Self { log, engine, shadow, cache, options, .. } = self;
+                    match prepare::prepare(&records, log, engine, shadow, cache, options) {
                         Ok(prepared) => Work::Prepared(records, prepared),
                         Err(e) => {
                             // States that were on loan from the cache are gone with the failed attempt; the log still has them.
@@ -197,7 +222,7 @@ impl<L: Log> Worker<L> {
                         }
                     }
                 }
-                Work::Prepared(records, prepared) => {
+                Work::Prepared(mut records, prepared) => {
                     let started = Instant::now();
                     let result = self.log.commit(&prepared.commit);
                     metrics::commit(match &result {
@@ -211,13 +236,47 @@ impl<L: Log> Worker<L> {
                         return Err(e);
                     }
                     metrics::stage(Stage::Commit, started.elapsed());
-                    prepared.observed.report(&records, &prepared.commit, (self.options.clock)());
+                    let taken = prepared.taken;
+                    prepared.observed.report(&records[..taken], &prepared.commit, (self.options.clock)());
                     for (partition, customer, state) in prepared.states {
                         self.cache.put(partition, customer, state);
                     }
-                    return Ok(Turn::Committed(records.len()));
+                    if let Some(shadow) = &mut self.shadow {
+                        shadow.keep(prepared.hidden);
+                    }
+                    if taken < records.len() {
+                        records.drain(..taken);
+                        self.work = Work::Polled(records);
+                    }
+                    return Ok(Turn::Committed(taken));
                 }
             }
+        }
+    }
+
+    /// Takes up what is to serve, between two commits. Everything slow was done by whoever loaded it.
+    fn follow(&mut self) {
+        let Some(models) = &self.models else { return };
+        let serving = models.now();
+        let worker = self.options.index;
+        if !Arc::ptr_eq(self.engine.model(), &serving.champion) {
+            match self.engine.with_model(serving.champion.clone()) {
+                Ok(engine) => {
+                    tracing::info!(worker, model = %serving.champion.version, "another model serves from here on");
+                    self.engine = engine;
+                }
+                // Does not happen with a bundle that was loaded and checked.
+                Err(e) => tracing::error!(worker, model = %serving.champion.version, "the old model goes on serving: {e}"),
+            }
+        }
+        match (&serving.shadow, &self.shadow) {
+            (None, None) => {}
+            (Some(model), Some(shadow)) if Arc::ptr_eq(model, shadow.model()) => {}
+            (None, Some(_)) => self.shadow = None,
+            (Some(model), _) => match Shadow::new(model.clone(), &self.engine, CACHED_CUSTOMERS) {
+                Ok(shadow) => self.shadow = Some(shadow),
+                Err(e) => tracing::error!(worker, model = %model.version, "cannot score in shadow: {e}"),
+            },
         }
     }
 
@@ -234,6 +293,9 @@ impl<L: Log> Worker<L> {
 
     fn forget(&mut self) {
         self.cache.clear();
+        if let Some(shadow) = &mut self.shadow {
+            shadow.forget();
+        }
         self.work = Work::None;
     }
 }

@@ -1,5 +1,6 @@
 //! What a batch will have counted for once it is committed. Kept until then, so that an aborted batch is not counted twice.
 
+use super::shadow::Disagreement;
 use crate::alert::Alert;
 use crate::engine::Outcome;
 use crate::interaction::{Decoded, Interaction, Reject, RejectClass, Timestamp};
@@ -15,6 +16,9 @@ pub(super) struct Observed {
     rejects: Vec<RejectClass>,
     /// Kind and state of each alert, as published.
     alerts: Vec<(String, String)>,
+    /// Customers whose window was run again for a new model.
+    pub rebuilt: usize,
+    challenged: Vec<Disagreement>,
 }
 
 impl Observed {
@@ -41,6 +45,10 @@ impl Observed {
         self.alerts.push((published_name(&alert.kind), published_name(&alert.state)));
     }
 
+    pub fn challenged(&mut self, disagreement: Disagreement) {
+        self.challenged.push(disagreement);
+    }
+
     /// Counts it all, after the commit.
     pub fn report(self, records: &[Record], commit: &Commit, committed_at: Timestamp) {
         metrics::batch(records.len());
@@ -55,6 +63,10 @@ impl Observed {
         }
         for (kind, state) in &self.alerts {
             metrics::alert(kind, state);
+        }
+        metrics::rebuilt(self.rebuilt);
+        for disagreement in &self.challenged {
+            metrics::shadow_score(disagreement.dissatisfied, &disagreement.classes);
         }
         for change in &commit.states {
             metrics::customer_state_bytes(change.state.as_ref().map_or(0, Vec::len));

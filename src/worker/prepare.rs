@@ -4,18 +4,22 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::WorkerOptions;
-use super::cache::StateCache;
+use super::cache::Cache;
 use super::observed::Observed;
+use super::shadow::{Hidden, Shadow, disagreement};
 use crate::customer::CustomerState;
-use crate::engine::{Effects, Engine, Outcome, Phase, States};
+use crate::engine::{Effects, Engine, Outcome, Phase, Score, States};
 use crate::interaction::{DecodeOptions, Interaction, Reject, Timestamp, decode};
 use crate::log::{Commit, Log, LogError, Output, Partition, Record, StateChange};
 use crate::metrics::{self, Stage};
 
 /// A batch after the engine: all of its effects, and the states as they are once these are committed.
 pub(super) struct Prepared {
+    /// How many of the records these are the effects of: all, unless more customers than allowed need another model's hidden vector.
+    pub taken: usize,
     pub commit: Commit,
     pub states: Vec<(Partition, Box<str>, CustomerState)>,
+    pub hidden: Vec<Hidden>,
     pub observed: Observed,
 }
 
@@ -27,17 +31,40 @@ pub(super) fn prepare<L: Log>(
     records: &[Record],
     log: &mut L,
     engine: &mut Engine,
-    cache: &mut StateCache,
+    shadow: &mut Option<Shadow>,
+    cache: &mut Cache<CustomerState>,
     options: &WorkerOptions,
 ) -> Result<Prepared, LogError> {
     let started = Instant::now();
     let mut observed = Observed::default();
-    let mut outputs = Outputs { records, topic: &options.topic, scores: Vec::new(), alerts: Vec::new(), dead_letters: Vec::new() };
+    let mut outputs = Outputs { records, topic: &options.topic, scores: vec![], shadow: vec![], alerts: vec![], dead_letters: vec![] };
     let mut accepted = Vec::new();
+    let mut loaded: Loaded = HashMap::new();
+    let mut taken = records.len();
     for (i, record) in records.iter().enumerate() {
         let surroundings = DecodeOptions { key: Some(record.key.as_deref()), logged_at: record.logged_at };
         match decode(&record.value, surroundings) {
             Ok(decoded) => {
+                let customer = &decoded.interaction.customer_id;
+                let of_partition = loaded.entry(record.partition).or_default();
+                if !of_partition.contains_key(customer) {
+                    let state = load(log, cache, record.partition, customer)?;
+                    let mut rebuilds = 0;
+                    if let Some(state) = &state {
+                        let of_shadow = shadow.as_ref().is_some_and(|s| s.must_rebuild(record.partition, customer, state));
+                        rebuilds = usize::from(engine.must_rebuild(state)) + usize::from(of_shadow);
+                    }
+                    // At least one customer goes through, whatever the limit.
+                    if rebuilds > 0 && observed.rebuilt > 0 && observed.rebuilt + rebuilds > options.rebuilds {
+                        if let Some(state) = state {
+                            cache.put(record.partition, customer.clone(), state);
+                        }
+                        taken = i;
+                        break;
+                    }
+                    observed.rebuilt += rebuilds;
+                    of_partition.insert(customer.clone(), state);
+                }
                 observed.tolerated(&decoded);
                 accepted.push((i, decoded.interaction));
             }
@@ -51,19 +78,27 @@ pub(super) fn prepare<L: Log>(
 
     let now = (options.clock)();
     let mut commit = Commit::default();
-    let mut new_states = Vec::new();
+    let (mut new_states, mut hidden) = (Vec::new(), Vec::new());
     for pass in passes(records, accepted) {
         let mut states = States::with_capacity(pass.owners.len());
         for (customer, partition) in &pass.owners {
-            if let Some(state) = load(log, cache, *partition, customer)? {
+            if let Some(state) = loaded.get_mut(partition).and_then(|of| of.remove(customer)).flatten() {
                 states.insert(customer.clone(), state);
             }
         }
+        let copies = shadow.as_mut().map(|s| s.copies(&states, |customer| pass.owners[customer]));
         let effects = timed(engine, &pass.batch, &mut states, now)?;
-        for ((i, interaction), outcome) in pass.places.iter().zip(&pass.batch).zip(effects.outcomes) {
+        let challenges = challenge(shadow, copies, &pass, now, &mut hidden);
+        for (((i, interaction), outcome), theirs) in pass.places.iter().zip(&pass.batch).zip(effects.outcomes).zip(challenges) {
             observed.outcome(interaction, &outcome);
             match outcome {
-                Outcome::Scored(score) => outputs.scores.push((*i, outputs.json(*i, &score.customer_id, &score)?)),
+                Outcome::Scored(score) => {
+                    outputs.scores.push((*i, outputs.json(*i, &score.customer_id, &score)?));
+                    if let Some(theirs) = theirs {
+                        observed.challenged(disagreement(&score, &theirs));
+                        outputs.shadow.push((*i, outputs.json(*i, &theirs.customer_id, &theirs)?));
+                    }
+                }
                 Outcome::Rejected(reject) => outputs.dead_letter(*i, &reject),
                 Outcome::Duplicate => {}
             }
@@ -82,13 +117,41 @@ pub(super) fn prepare<L: Log>(
         }
         new_states.extend(states.into_iter().map(|(customer, state)| (pass.owners[&customer], customer, state)));
     }
-    for record in records {
+    for record in &records[..taken] {
         commit.offsets.insert(record.partition, record.offset + 1);
     }
     commit.scores = in_order(outputs.scores);
+    commit.shadow = in_order(outputs.shadow);
     commit.alerts = in_order(outputs.alerts);
     commit.dead_letters = in_order(outputs.dead_letters);
-    Ok(Prepared { commit, states: new_states, observed })
+    Ok(Prepared { taken, commit, states: new_states, hidden, observed })
+}
+
+/// States by partition and customer, `None` for a customer who has none yet.
+type Loaded = HashMap<Partition, HashMap<Box<str>, Option<CustomerState>>>;
+
+/// What the challenger says of a pass, one for each interaction. One that fails is dropped: it must not hold up the champion.
+fn challenge(
+    shadow: &mut Option<Shadow>,
+    copies: Option<States>,
+    pass: &Pass,
+    now: Timestamp,
+    hidden: &mut Vec<Hidden>,
+) -> Vec<Option<Score>> {
+    let nothing = || vec![None; pass.batch.len()];
+    let (Some(challenger), Some(mut copies)) = (shadow.as_mut(), copies) else { return nothing() };
+    match challenger.scores(&pass.batch, &mut copies, now) {
+        Ok(scores) => {
+            let states = copies.into_iter().filter_map(|(customer, state)| Some((pass.owners[&customer], customer, state.model?)));
+            hidden.extend(states);
+            scores
+        }
+        Err(e) => {
+            tracing::error!(model = %challenger.model().version, "the challenger in shadow is dropped: {e}");
+            *shadow = None;
+            nothing()
+        }
+    }
 }
 
 /// Interactions that one call of the engine may take.
@@ -137,7 +200,12 @@ fn timed(engine: &mut Engine, batch: &[Interaction], states: &mut States, now: T
     Ok(effects)
 }
 
-fn load<L: Log>(log: &mut L, cache: &mut StateCache, partition: Partition, customer: &str) -> Result<Option<CustomerState>, LogError> {
+fn load<L: Log>(
+    log: &mut L,
+    cache: &mut Cache<CustomerState>,
+    partition: Partition,
+    customer: &str,
+) -> Result<Option<CustomerState>, LogError> {
     if let Some(state) = cache.take(partition, customer) {
         return Ok(Some(state));
     }
@@ -150,6 +218,7 @@ struct Outputs<'a> {
     records: &'a [Record],
     topic: &'a str,
     scores: Vec<(usize, Output)>,
+    shadow: Vec<(usize, Output)>,
     alerts: Vec<(usize, Output)>,
     dead_letters: Vec<(usize, Output)>,
 }

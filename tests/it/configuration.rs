@@ -69,7 +69,7 @@ fn a_cluster_that_does_not_fit_is_said_in_one_line() {
     let prefix = unique("unequal");
     let topic = |name: &str| format!("{prefix}.{name}");
     shared().create_topics(&[&topic("interactions")], 4);
-    let others = ["scores", "alerts", "dead-letters", "models", "state"].map(topic);
+    let others = ["scores", "alerts", "dead-letters", "scores-shadow", "models", "state"].map(topic);
     shared().create_topics(&others.each_ref().map(String::as_str), 3);
     desk.serve_refused(&kafka(&prefix, ""), 1, &[&format!("{prefix}.state"), "3", "4"]);
 }

@@ -17,6 +17,7 @@ mod kafka_log;
 mod onnxruntime;
 mod process;
 mod prometheus;
+mod registry;
 mod schemas;
 #[cfg(feature = "train")]
 mod segments;

@@ -22,13 +22,15 @@ use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::{Delivered, Gateway, LogError, Output, Partition, Stream};
+use super::{Commit, Delivered, Gateway, LogError, Output, Partition, Stream};
 use crate::interaction::Timestamp;
 
 /// Partitions of a new log. Fixed at creation; an existing log keeps its own number.
 pub const DEFAULT_PARTITIONS: Partition = 8;
 /// Layout of keys and values; a log of another is refused.
 const FORMAT: u32 = 1;
+/// Kinds of outputs, see [`Stream`].
+const STREAMS: usize = 4;
 const FORMAT_KEY: &[u8] = b"format";
 const PARTITIONS_KEY: &[u8] = b"partitions";
 
@@ -43,15 +45,15 @@ struct Shared {
     db: Database,
     facts: Keyspace,
     input: Keyspace,
-    outputs: [Keyspace; 3],
+    outputs: [Keyspace; STREAMS],
     states: Keyspace,
     /// Offset after the newest input record by partition; also the lock under which input is appended.
     ends: Mutex<Vec<i64>>,
     appended: Condvar,
     /// Offset after the newest output by stream; also the lock under which workers commit, which keeps offsets gap-free.
-    output_ends: Mutex<[i64; 3]>,
+    output_ends: Mutex<[i64; STREAMS]>,
     /// `output_ends` as far as it is on disk: what readers see.
-    readable: [AtomicI64; 3],
+    readable: [AtomicI64; STREAMS],
     /// Journal writes that have ended, and how many of them are known to be on disk.
     written: AtomicU64,
     synced: Mutex<u64>,
@@ -87,7 +89,7 @@ impl Embedded {
         let keyspace = |name: &str| db.keyspace(name, KeyspaceCreateOptions::default).map_err(|e| at(&format!("{e:?}")));
         let facts = keyspace("facts")?;
         let (input, states) = (keyspace("input")?, keyspace("states")?);
-        let outputs = [keyspace("scores")?, keyspace("alerts")?, keyspace("dead_letters")?];
+        let outputs = [keyspace("scores")?, keyspace("alerts")?, keyspace("dead_letters")?, keyspace("scores_shadow")?];
 
         let fact = |key: &[u8]| -> Result<Option<u32>, LogError> {
             let bytes = facts.get(key).map_err(|e| at(&format!("{e:?}")))?;
@@ -117,7 +119,7 @@ impl Embedded {
         for p in 0..partitions {
             ends.push(next(input.prefix(p.to_be_bytes()).next_back(), codec::input_offset)?);
         }
-        let mut output_ends = [0; 3];
+        let mut output_ends = [0; STREAMS];
         for (end, keyspace) in output_ends.iter_mut().zip(&outputs) {
             *end = next(keyspace.last_key_value(), codec::output_offset)?;
         }
@@ -274,11 +276,12 @@ fn partition_of(key: &[u8], partitions: usize) -> Partition {
 }
 
 /// Outputs of a commit by [`Stream`] as a number.
-fn by_stream<'a>(scores: &'a [Output], alerts: &'a [Output], dead_letters: &'a [Output]) -> [&'a [Output]; 3] {
-    let mut all: [&[Output]; 3] = [&[]; 3];
-    all[Stream::Scores as usize] = scores;
-    all[Stream::Alerts as usize] = alerts;
-    all[Stream::DeadLetters as usize] = dead_letters;
+fn by_stream(commit: &Commit) -> [&[Output]; STREAMS] {
+    let mut all: [&[Output]; STREAMS] = [&[]; STREAMS];
+    all[Stream::Scores as usize] = &commit.scores;
+    all[Stream::Alerts as usize] = &commit.alerts;
+    all[Stream::DeadLetters as usize] = &commit.dead_letters;
+    all[Stream::ScoresShadow as usize] = &commit.shadow;
     all
 }
 

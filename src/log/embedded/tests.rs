@@ -88,6 +88,7 @@ fn a_commit_is_there_after_reopening() {
         assert_eq!(worker.load(p, customer).unwrap(), None);
         let commit = Commit {
             scores: vec![output(p, "s0"), output(p, "s1")],
+            shadow: vec![output(p, "t0")],
             alerts: vec![output(p, "a0")],
             dead_letters: vec![Output { key: None, ..output(p, "d0") }],
             states: vec![StateChange { partition: p, customer_id: customer.into(), state: Some(b"state".to_vec()) }],
@@ -101,6 +102,7 @@ fn a_commit_is_there_after_reopening() {
     assert_eq!(log.partitions(), DEFAULT_PARTITIONS);
     assert_eq!(log.state(customer).unwrap().as_deref(), Some(b"state".as_slice()));
     assert_eq!([Stream::Scores, Stream::Alerts, Stream::DeadLetters].map(|s| log.end(s).unwrap()), [2, 1, 1]);
+    assert_eq!(log.read(Stream::ScoresShadow, 0, 10).unwrap().iter().map(|d| d.value.as_slice()).collect::<Vec<_>>(), [b"t0"]);
     let scores = log.read(Stream::Scores, 0, 10).unwrap();
     assert_eq!(scores.iter().map(|d| (d.offset, d.value.as_slice())).collect::<Vec<_>>(), [(0, b"s0".as_slice()), (1, b"s1")]);
     assert_eq!(scores[0].headers, [("rapport.offset".to_string(), "7".to_string())]);

@@ -110,8 +110,7 @@ impl Log for EmbeddedLog {
             batch.insert(&s.facts, codec::committed_key(*partition), offset.to_le_bytes());
         }
         // Encoded before the lock is taken: other workers wait at it.
-        let outputs = by_stream(&commit.scores, &commit.alerts, &commit.dead_letters)
-            .map(|outputs| outputs.iter().map(codec::encode_output).collect::<Vec<_>>());
+        let outputs = by_stream(commit).map(|outputs| outputs.iter().map(codec::encode_output).collect::<Vec<_>>());
 
         let mut ends = lock(&s.output_ends);
         let mut next = *ends;

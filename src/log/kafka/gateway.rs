@@ -191,11 +191,7 @@ impl KafkaGateway {
 
     /// A topic has an offset per partition, not one for all.
     fn elsewhere(&self, stream: Stream) -> LogError {
-        let name = match stream {
-            Stream::Scores => "scores",
-            Stream::Alerts => "alerts",
-            Stream::DeadLetters => "dead-letters",
-        };
+        let name = stream.name();
         LogError::Fatal(format!(
             "with log.kind = \"kafka\" {name} are read from the topic {}: run `rapport tail {name}` or any Kafka consumer",
             self.settings.stream(stream)

@@ -7,6 +7,7 @@ mod arrival;
 mod gateway;
 mod member;
 mod membership;
+mod models;
 mod reach;
 mod recent;
 mod restore;
@@ -26,6 +27,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
 pub use gateway::KafkaGateway;
+pub use models::{ModelsTopic, announce};
 pub use settings::KafkaSettings;
 pub use states::LocalStates;
 pub use tail::{Tail, tail};

@@ -186,12 +186,7 @@ impl KafkaSettings {
     }
 
     pub fn stream(&self, stream: Stream) -> String {
-        let name = match stream {
-            Stream::Scores => "scores",
-            Stream::Alerts => "alerts",
-            Stream::DeadLetters => "dead-letters",
-        };
-        format!("{}.{name}", self.prefix)
+        format!("{}.{}", self.prefix, stream.name())
     }
 
     /// Name of a worker slot: the same after a restart, so that a new process fences the old one and ends its transaction.

@@ -61,6 +61,7 @@ fn all(settings: &KafkaSettings) -> Vec<Topic> {
         topic(settings.stream(Stream::Scores), false, false),
         topic(settings.stream(Stream::Alerts), false, false),
         topic(settings.stream(Stream::DeadLetters), false, false),
+        topic(settings.stream(Stream::ScoresShadow), false, false),
         topic(settings.state(), true, true),
         topic(settings.models(), true, false),
     ]
@@ -106,6 +107,7 @@ pub(super) fn counts(settings: &KafkaSettings) -> Result<Counts, LogError> {
         scores: need(settings.stream(Stream::Scores))?,
         alerts: need(settings.stream(Stream::Alerts))?,
         dead_letters: need(settings.stream(Stream::DeadLetters))?,
+        shadow: need(settings.stream(Stream::ScoresShadow))?,
     };
     let state = need(settings.state())?;
     if state != counts.interactions {

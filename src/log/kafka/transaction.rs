@@ -64,6 +64,7 @@ pub(super) struct Counts {
     pub scores: i32,
     pub alerts: i32,
     pub dead_letters: i32,
+    pub shadow: i32,
 }
 
 pub(super) struct Transactions {
@@ -82,6 +83,7 @@ pub(super) struct Transactions {
     scores: String,
     alerts: String,
     dead_letters: String,
+    shadow: String,
 }
 
 /// How a transaction ended.
@@ -114,6 +116,7 @@ impl Transactions {
             scores: settings.stream(Stream::Scores),
             alerts: settings.stream(Stream::Alerts),
             dead_letters: settings.stream(Stream::DeadLetters),
+            shadow: settings.stream(Stream::ScoresShadow),
             timeout: settings.transaction_timeout(),
             producer: connect(settings, worker_index, CONNECT)?,
             losses: Vec::new(),
@@ -187,6 +190,7 @@ impl Transactions {
             (&self.scores, self.counts.scores, &commit.scores),
             (&self.alerts, self.counts.alerts, &commit.alerts),
             (&self.dead_letters, self.counts.dead_letters, &commit.dead_letters),
+            (&self.shadow, self.counts.shadow, &commit.shadow),
         ] {
             for output in outputs {
                 self.produce(output_record(topic, output, count == self.counts.interactions), deadline)?;

@@ -54,6 +54,7 @@ fn any_bytes_come_through_and_a_commit_is_seen_whole() {
     let provenance = vec![("rapport.topic", topic.clone()), ("rapport.error.message", "día".to_owned())];
     let commit = Commit {
         scores: vec![output(Some(b"c-1"), b"score", vec![])],
+        shadow: vec![output(Some(b"c-1"), b"theirs", vec![])],
         alerts: vec![output(Some(b"c-1"), b"alert", vec![])],
         dead_letters: vec![output(None, poison, provenance)],
         states: vec![
@@ -74,6 +75,7 @@ fn any_bytes_come_through_and_a_commit_is_seen_whole() {
     assert_eq!(brokers::shared().committed(&settings.group, &topic, 4), Some(vec![-1, -1, 3, -1]));
     let read = |stream| committed(&settings, &settings.stream(stream));
     assert_eq!(read(Stream::Scores), [(2, Some(b"c-1".to_vec()), Some(b"score".to_vec()))]);
+    assert_eq!(read(Stream::ScoresShadow), [(2, Some(b"c-1".to_vec()), Some(b"theirs".to_vec()))]);
     assert_eq!(read(Stream::Alerts), [(2, Some(b"c-1".to_vec()), Some(b"alert".to_vec()))]);
     let states: BTreeSet<_> = committed(&settings, &settings.state()).into_iter().collect();
     let wanted = [(2, Some(b"c-1".to_vec()), Some(b"one".to_vec())), (2, Some(b"c-2".to_vec()), None)];

@@ -61,7 +61,7 @@ fn missing_and_unequal_topics_are_refused_with_what_to_do() {
 
     let unequal = settings(&brokers::unique("unequal"), "a");
     brokers::shared().create_topics(&[&unequal.interactions()], 4);
-    let names = ["scores", "alerts", "dead-letters", "state", "models"].map(|n| format!("{}.{n}", unequal.prefix));
+    let names = ["scores", "alerts", "dead-letters", "scores-shadow", "state", "models"].map(|n| format!("{}.{n}", unequal.prefix));
     brokers::shared().create_topics(&names.each_ref().map(String::as_str), 3);
     let message = verify_topics(&unequal).expect_err("unequal").to_string();
     assert!(message.contains("4 partitions") && message.contains("has 3"), "{message}");
