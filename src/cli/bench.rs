@@ -299,7 +299,9 @@ fn renamed(model: &Model, to: &Path) -> anyhow::Result<PathBuf> {
         std::fs::create_dir_all(path.parent().unwrap_or(to)).with_context(failed)?;
         std::fs::copy(model.dir().join(name), path).with_context(failed)?;
     }
-    let manifest = crate::model::Manifest { version: format!("{}-again", model.version), ..model.manifest.clone() };
+    let mut manifest = model.manifest.clone();
+    manifest.training.code = format!("{} (copy of {})", manifest.training.code, manifest.version);
+    manifest.version = manifest.content_version()?;
     std::fs::write(to.join("manifest.json"), serde_json::to_vec(&manifest)?).with_context(failed)?;
     Ok(to.to_owned())
 }

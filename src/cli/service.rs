@@ -173,7 +173,11 @@ impl Service {
 }
 
 /// Tries again what may succeed later.
-pub(super) fn retry<T>(until: Instant, interrupted: &dyn Fn() -> bool, mut what: impl FnMut() -> Result<T, LogError>) -> Result<T, LogError> {
+pub(super) fn retry<T>(
+    until: Instant,
+    interrupted: &dyn Fn() -> bool,
+    mut what: impl FnMut() -> Result<T, LogError>,
+) -> Result<T, LogError> {
     loop {
         match what() {
             Err(LogError::Retriable(message)) if Instant::now() < until && !interrupted() => {

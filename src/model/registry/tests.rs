@@ -21,24 +21,21 @@ fn a_bundle_is_copied_whole_and_never_changes() {
     // Again: the same one.
     registry.add(&shipped(), &lock).expect("the same bundle");
 
-    // Another bundle of the same version, and a damaged one.
+    // A damaged bundle, and one whose version leads elsewhere.
     let other = dir.path().join("other");
     copy(&model, &shipped(), &other).expect("a copy");
-    let manifest = fs::read_to_string(other.join("manifest.json")).expect("a manifest");
-    fs::write(other.join("manifest.json"), manifest.replace("\"seed\": ", "\"seed\": 9")).expect("a manifest");
-    let said = registry.add(&other, &lock).expect_err("another of the version").to_string();
-    assert!(said.contains("versions never change"), "{said}");
-    fs::write(other.join("manifest.json"), manifest.replace(&version, "2031-01-01-00000000")).expect("a manifest");
     let mut tokens = OpenOptions::new().append(true).open(other.join("tokenizer.json")).expect("a file");
     tokens.write_all(b" ").expect("a byte");
     let said = registry.add(&other, &lock).expect_err("damaged").to_string();
     assert!(said.contains("tokenizer.json is damaged"), "{said}");
-    assert_eq!(registry.versions().expect("one"), [version]);
-    fs::write(other.join("manifest.json"), manifest.replace(model.version.as_str(), "../up")).expect("a manifest");
-    copy(&model, &shipped(), &other.join("whole")).expect("a copy");
-    fs::write(other.join("whole/manifest.json"), manifest.replace(model.version.as_str(), "../up")).expect("a manifest");
-    let said = registry.add(&other.join("whole"), &lock).expect_err("leaves the registry").to_string();
+    copy(&model, &shipped(), &other).expect("a copy");
+    let mut manifest = model.manifest.clone();
+    manifest.training.to = "../../elsewhere".into();
+    manifest.version = manifest.content_version().expect("a version");
+    fs::write(other.join("manifest.json"), serde_json::to_vec(&manifest).expect("JSON")).expect("a manifest");
+    let said = registry.add(&other, &lock).expect_err("leaves the registry").to_string();
     assert!(said.contains("cannot name a directory"), "{said}");
+    assert_eq!(registry.versions().expect("one"), [version]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use super::{Desk, comparable, lines};
 use crate::brokers::{shared, unique};
 use crate::http;
-use crate::process::{Process, RAPPORT, eventually, free_port, rapport};
+use crate::process::{Process, RAPPORT, eventually, free_port};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -55,7 +55,7 @@ fn a_swap_under_load_loses_nothing_and_repeats_nothing() {
         desk.file("state"),
     );
     fs::write(desk.file("rapport.toml"), text).expect("a configuration");
-    let created = rapport(desk.dir.path(), ["topics", "create", "--partitions", "4", "--replication-factor", "1"], SOON);
+    let created = desk.run(&["topics", "create", "--partitions", "4", "--replication-factor", "1"]);
     assert_eq!(created.code, Some(0), "{}", created.stderr);
     let all = lines(120, 20);
     fs::write(desk.file("interactions.jsonl"), all.concat()).expect("interactions");
@@ -103,7 +103,7 @@ fn a_swap_under_load_loses_nothing_and_repeats_nothing() {
         let _failed = Failed(&failed);
         let wait_for = |count| eventually("the feed goes on", SOON, || (sent.load(Ordering::Relaxed) >= count).then_some(()));
         wait_for(600);
-        let promoted = rapport(desk.dir.path(), ["models", "promote", "b", "--force", "a test"], SOON);
+        let promoted = desk.models(&["promote", "b", "--force", "a test"]);
         assert_eq!(promoted.code, Some(0), "{}", promoted.stderr);
         for worker in &mut workers {
             worker.wait_for_metric(&format!("rapport_model_info{{version=\"{}\"}} 1", versions[1]));

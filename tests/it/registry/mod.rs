@@ -14,9 +14,10 @@ use serde_json::Value;
 use rapport::alert::Policies;
 use rapport::engine::{Engine, EngineConfig, States};
 use rapport::interaction::{DecodeOptions, Interaction, Timestamp, decode};
-use rapport::model::Model;
+use rapport::model::{Manifest, Model};
 
-use crate::process::{Finished, Process, RAPPORT, eventually, free_port, rapport};
+use crate::brokers::unique;
+use crate::process::{Finished, Process, RAPPORT, eventually, free_port};
 use crate::{bundle, http};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -55,7 +56,14 @@ impl Desk {
 
     /// `rapport models …` with this desk's configuration.
     fn models(&self, arguments: &[&str]) -> Finished {
-        rapport(self.dir.path(), ["models"].iter().chain(arguments), SOON)
+        self.run(&[&["models"], arguments].concat())
+    }
+
+    /// `rapport` in the desk's folder, where its rapport.toml lies.
+    fn run(&self, arguments: &[&str]) -> Finished {
+        let mut command = Command::new(RAPPORT);
+        command.args(arguments).current_dir(self.dir.path()).env("RUST_BACKTRACE", "1");
+        Process::spawn(&unique("rapport"), command, self.dir.path()).wait(SOON)
     }
 
     fn done(&self, arguments: &[&str]) -> String {
@@ -74,12 +82,9 @@ impl Desk {
 
     /// What `rapport score` says with a bundle, by interaction.
     fn expected(&self, name: &str) -> BTreeMap<String, Value> {
-        let (output, model) = (self.file("expected.jsonl"), self.file(name));
-        let arguments = ["score", "--model"].map(PathBuf::from).into_iter();
-        let arguments = arguments.chain([model, "--input".into(), self.file("interactions.jsonl"), "--output".into(), output.clone()]);
-        let scored = rapport(self.dir.path(), arguments, SOON);
+        let scored = self.run(&["score", "--model", name, "--input", "interactions.jsonl", "--output", "expected.jsonl"]);
         assert_eq!(scored.code, Some(0), "{}", scored.stderr);
-        fs::read_to_string(output).expect("scores").lines().map(|line| comparable(line.as_bytes())).collect()
+        fs::read_to_string(self.file("expected.jsonl")).expect("scores").lines().map(|line| comparable(line.as_bytes())).collect()
     }
 
     fn url(&self, path: &str) -> String {
@@ -123,6 +128,15 @@ impl Desk {
     fn wait_for_metric(&self, line: &str, value: f64) {
         eventually(&format!("{line} {value}"), SOON, || (self.metric(line)? == value).then_some(()));
     }
+}
+
+/// Changes a bundle's manifest as a trainer could have written it.
+fn rewrite(dir: &Path, change: impl FnOnce(&mut Manifest)) {
+    let path = dir.join("manifest.json");
+    let mut manifest: Manifest = serde_json::from_slice(&fs::read(&path).expect("a manifest")).expect("a manifest");
+    change(&mut manifest);
+    manifest.version = manifest.content_version().expect("a version");
+    fs::write(path, serde_json::to_vec(&manifest).expect("JSON")).expect("a manifest");
 }
 
 fn version(dir: &Path) -> String {
@@ -268,10 +282,7 @@ fn what_must_not_serve_is_refused_and_what_serves_stays() {
     desk.refused(&["promote", "b", "--interactions", "unlabelled.jsonl"], 1, &["nothing to judge"]);
 
     // A bundle without one of the champion's heads.
-    let manifest = desk.file("c/manifest.json");
-    let mut lacking: Value = serde_json::from_slice(&fs::read(&manifest).expect("a manifest")).expect("JSON");
-    lacking["classes"] = serde_json::json!({});
-    fs::write(&manifest, lacking.to_string()).expect("a manifest");
+    rewrite(&desk.file("c"), |manifest| manifest.classes.clear());
     desk.refused(&["promote", "c", "--interactions", "unlabelled.jsonl"], 1, &["lacks intent"]);
 
     // A damaged bundle, on the way in and in its place.
@@ -321,14 +332,14 @@ fn a_challenger_is_judged_by_what_both_say_of_the_same_interactions() {
     let by = ["--interactions", "interactions.jsonl", "--labels", "labels.jsonl"];
     desk.refused(&[&["promote", "b"], &by[..]].concat(), 1, &["satisfaction is worse by more than 0.01", "accuracy"]);
     // The same graphs under another version: equal skill passes.
-    let manifest = fs::read_to_string(desk.file("a/manifest.json")).expect("a manifest");
     fs::create_dir(desk.file("again")).expect("a folder");
     for entry in fs::read_dir(desk.file("a")).expect("a folder").map(Result::unwrap) {
         fs::copy(entry.path(), desk.file("again").join(entry.file_name())).expect("a copy");
     }
-    fs::write(desk.file("again/manifest.json"), manifest.replace(&desk.version("a"), "2026-01-31-again")).expect("a manifest");
-    assert_eq!(desk.done(&[&["promote", "again"], &by[..]].concat()), "2026-01-31-again");
-    let shown: Value = serde_json::from_str(&desk.done(&["show", "2026-01-31-again"])).expect("JSON");
+    rewrite(&desk.file("again"), |manifest| manifest.training.seed = 99);
+    let again = desk.version("again");
+    assert_eq!(desk.done(&[&["promote", "again"], &by[..]].concat()), again);
+    let shown: Value = serde_json::from_str(&desk.done(&["show", &again])).expect("JSON");
     let judged = &shown["history"][0]["judged"]["comparison"]["judged"];
     assert!(
         judged.as_array().is_some_and(|j| j.iter().all(|j| j["difference"] == 0.0)) && shown["history"][0]["forced"].is_null(),
