@@ -63,6 +63,10 @@ pub struct Comparison {
 pub fn heads(manifest: &Manifest) -> Vec<String> {
     let mut heads: Vec<String> = manifest.satisfaction.iter().map(|_| SATISFACTION.to_owned()).collect();
     heads.extend(manifest.classes.keys().cloned());
+    if let Some(future) = &manifest.future {
+        let there = [("churn", future.churn.is_some()), ("spend", future.spend.is_some()), ("next_need", future.next_need.is_some())];
+        heads.extend(there.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()));
+    }
     heads
 }
 
