@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::interaction::Timestamp;
-use crate::log::{Commit, Log, LogError, LogEvents, Partition, Polled};
+use crate::log::{Commit, Log, LogError, LogEvents, Partition, Polled, Readiness};
 
 /// Milliseconds by record, from all workers. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +73,10 @@ impl<L: Log> Log for Timed<L> {
 
     fn lag(&mut self) -> Vec<(Partition, i64)> {
         self.log.lag()
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.log.readiness()
     }
 
     fn events(&mut self) -> LogEvents {

@@ -116,7 +116,11 @@ fn a_swap_under_load_loses_nothing_and_repeats_nothing() {
             assert!(worker.process.stderr().contains("sequence.onnx is damaged"), "{}", worker.process.stderr());
         }
     });
-    cluster.wait_consumed(&prefix, &format!("{prefix}.interactions"), SOON);
+    cluster.wait_consumed(&prefix, &format!("{prefix}.interactions"), SOON, || {
+        for worker in &mut workers {
+            assert!(worker.process.ended().is_none(), "a worker ended by itself: {}", worker.process.stderr());
+        }
+    });
     for worker in &mut workers {
         worker.process.signal(libc::SIGTERM);
         assert_eq!(worker.process.wait(SOON).code, Some(0));
