@@ -4,6 +4,7 @@
 //! `engine` and what it uses know no log, clock, disk or thread.
 
 pub mod alert;
+pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod customer;
@@ -15,5 +16,6 @@ pub mod interaction;
 pub mod log;
 pub mod metrics;
 pub mod model;
+pub mod simulate;
 pub mod train;
 pub mod worker;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
     exponential_buckets,
 };
 
@@ -97,6 +97,35 @@ impl SwapOutcome {
     }
 }
 
+/// What went wrong in the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveFault {
+    /// The directory or bucket did not answer, or not as it should.
+    Store,
+    /// The log did not.
+    Log,
+    /// Rows could not be made into columns.
+    Write,
+    /// What was to be archived is gone: retention was faster.
+    Lost,
+    /// A record that was scored cannot be read.
+    Undecodable,
+}
+
+impl ArchiveFault {
+    const ALL: [Self; 5] = [Self::Store, Self::Log, Self::Write, Self::Lost, Self::Undecodable];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Log => "log",
+            Self::Write => "write",
+            Self::Lost => "lost",
+            Self::Undecodable => "undecodable",
+        }
+    }
+}
+
 struct Metrics {
     registry: Registry,
     events: IntCounterVec,
@@ -131,6 +160,11 @@ struct Metrics {
     ready: IntGauge,
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
+    archive_rows: IntCounterVec,
+    archive_files: IntCounterVec,
+    archive_bytes: IntCounterVec,
+    archive_lag: Gauge,
+    archive_faults: IntCounterVec,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -228,6 +262,14 @@ impl Metrics {
                     &["route"],
                 ),
             ),
+            archive_rows: counters("rapport_archive_rows_total", "Rows of published archive files by topic.", &["topic"]),
+            archive_files: counters("rapport_archive_files_total", "Published archive files by topic.", &["topic"]),
+            archive_bytes: counters("rapport_archive_bytes_total", "Bytes of published archive files by topic.", &["topic"]),
+            archive_lag: add(
+                &registry,
+                Gauge::new("rapport_archive_lag_seconds", "Age of the oldest score that was read and is not in a published file."),
+            ),
+            archive_faults: counters("rapport_archive_errors_total", "Failures and losses of the archive by kind.", &["kind"]),
             registry,
         };
         #[cfg(target_os = "linux")]
@@ -246,6 +288,9 @@ impl Metrics {
         }
         for outcome in CommitOutcome::ALL {
             metrics.commits.with_label_values(&[outcome.name()]);
+        }
+        for fault in ArchiveFault::ALL {
+            metrics.archive_faults.with_label_values(&[fault.name()]);
         }
         metrics
     }
@@ -394,6 +439,23 @@ pub fn ready(ready: bool) {
 pub fn http_request(route: &'static str, code: u16, elapsed: Duration) {
     METRICS.http_requests.with_label_values(&[route, &code.to_string()]).inc();
     METRICS.http_seconds.with_label_values(&[route]).observe(elapsed.as_secs_f64());
+}
+
+/// A file of the archive was published.
+pub fn archived(topic: &str, rows: usize, bytes: usize) {
+    METRICS.archive_rows.with_label_values(&[topic]).inc_by(rows as u64);
+    METRICS.archive_files.with_label_values(&[topic]).inc();
+    METRICS.archive_bytes.with_label_values(&[topic]).inc_by(bytes as u64);
+}
+
+/// How old the oldest score is that waits for its file, in seconds.
+pub fn archive_lag(seconds: f64) {
+    METRICS.archive_lag.set(seconds);
+}
+
+/// Something went wrong in the archive, `n` times.
+pub fn archive_faults(fault: ArchiveFault, n: u64) {
+    METRICS.archive_faults.with_label_values(&[fault.name()]).inc_by(n);
 }
 
 /// All metrics in Prometheus' text format, version 0.0.4.

@@ -20,7 +20,8 @@ pub struct Args {
     /// Model bundle.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other.
+    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other. A directory stands for the files under it (.parquet, .jsonl,
+    /// .ndjson, also .gz) in the order of their names, which in an archive keeps each customer's order.
     #[arg(long, value_name = "F", num_args = 1.., required = true)]
     interactions: Vec<PathBuf>,
     /// Labels, JSON Lines; ratings among the interactions count too.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+mod archive;
 mod bench;
 mod check;
 mod demo;
@@ -15,6 +16,7 @@ mod output;
 mod score;
 mod serve;
 pub mod service;
+mod simulate;
 mod tail;
 mod topics;
 mod train;
@@ -48,6 +50,8 @@ enum Command {
     Check(check::Args),
     Bench(bench::Args),
     Tail(tail::Args),
+    Archive(archive::Args),
+    Simulate(simulate::Args),
 }
 
 /// Wrong usage or configuration: exit code 2 instead of 1. Wrap with `.context(...)` as usual; the code survives.
@@ -80,6 +84,8 @@ pub fn main() -> ExitCode {
         Command::Check(a) => check::run(a),
         Command::Bench(a) => bench::run(a),
         Command::Tail(a) => tail::run(a),
+        Command::Archive(a) => archive::run(a),
+        Command::Simulate(a) => simulate::run(a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -41,7 +41,7 @@ impl LineWriter {
     }
 }
 
-fn create(path: &Path) -> anyhow::Result<File> {
+pub(super) fn create(path: &Path) -> anyhow::Result<File> {
     File::create(path).with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -10,7 +10,7 @@ use super::output::{LineWriter, ScoreWriter, check_files};
 use super::usage;
 use crate::alert::AlertState;
 use crate::engine::{Engine, Outcome, Score, States, forecast};
-use crate::interaction::file::Records;
+use crate::interaction::file::{Records, expand};
 use crate::interaction::{DecodeOptions, Interaction, Reject, RejectClass, Timestamp, decode};
 
 /// Scores files of interactions with the engine of `serve`, from empty state.
@@ -21,7 +21,8 @@ pub struct Args {
     /// Model bundle.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Interactions: JSON Lines (plain or gzip) or .parquet; several are read one after the other. `-` is standard input.
+    /// Interactions: JSON Lines (plain or gzip) or .parquet; several are read one after the other. A directory stands for the files under it
+    /// (.parquet, .jsonl, .ndjson, also .gz) in the order of their names, which in an archive keeps each customer's order. `-` is standard input.
     #[arg(long, value_name = "F", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
     /// Scores: .parquet, else JSON Lines; `-` is standard output. In the order of the input.
@@ -118,7 +119,7 @@ fn read(
     mut take: impl FnMut(Origin, Result<Interaction, Reject>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut record = Vec::new();
-    for path in files {
+    for path in &expand(files)? {
         let mut records = Records::open(path)?;
         let file: Arc<str> = path.display().to_string().into();
         while let Some(line) = records.next(&mut record)? {

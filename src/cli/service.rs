@@ -11,7 +11,8 @@ use anyhow::{Context, anyhow};
 
 use super::usage;
 use super::watch::Watch;
-use crate::config::{Config, LogKind};
+use crate::archive::{self, Mode};
+use crate::config::{ArchiveConfig, Config, LogKind};
 use crate::engine::Engine;
 use crate::http;
 use crate::interaction::Name;
@@ -29,6 +30,8 @@ pub struct Service {
     status: Arc<http::Status>,
     http: http::Running,
     workers: Vec<JoinHandle<Result<(), LogError>>>,
+    /// Archives beside the workers, where that is configured; stops after them, so that their last scores are in it.
+    archive: Option<(Stop, JoinHandle<()>)>,
     gateway: Arc<dyn Gateway>,
     /// The log, where it is the embedded one.
     embedded: Option<Embedded>,
@@ -116,8 +119,9 @@ impl Service {
             workers.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work).context("cannot start a worker thread")?);
         }
         let watch = watch.follow(models, stop.clone()).context("cannot start the thread that loads models")?;
+        let archive = config.archive.as_ref().map(|archive| archiver(archive, config, embedded.clone())).transpose()?;
         tracing::info!(model = %version, workers = count, "serving the {what} at {url}");
-        Ok(Self { stop, status, http, workers, gateway, embedded, model: version, watch })
+        Ok(Self { stop, status, http, workers, archive, gateway, embedded, model: version, watch })
     }
 
     /// Where HTTP listens, with the port that it got.
@@ -168,6 +172,11 @@ impl Service {
         if self.watch.is_some_and(|watch| watch.join().is_err()) {
             tracing::error!("the thread that loads models panicked, which is a defect");
         }
+        if let Some((stop, archive)) = self.archive {
+            stop.request();
+            // What a panic kept from the archive is archived at the next start.
+            let _ = archive.join();
+        }
         result
     }
 }
@@ -187,4 +196,21 @@ pub(super) fn retry<T>(
             result => return result,
         }
     }
+}
+
+/// A thread that archives what the workers publish. Whatever fails in it, scoring goes on.
+fn archiver(archive: &ArchiveConfig, config: &Config, embedded: Option<Embedded>) -> anyhow::Result<(Stop, JoinHandle<()>)> {
+    let stop = Stop::default();
+    let (archive, settings, watched) = (archive.clone(), KafkaSettings::from(config), stop.clone());
+    let work = move || {
+        let ended = archive::run(&archive, Mode::Beside, &watched, |positions| match &embedded {
+            Some(log) => Ok(Box::new(log.pairs(positions)?)),
+            None => super::archive::kafka(&settings, positions),
+        });
+        if let Err(e) = ended {
+            tracing::error!("archive: {e}");
+        }
+    };
+    let thread = std::thread::Builder::new().name("archive".into()).spawn(work).context("cannot start the archive's thread")?;
+    Ok((stop, thread))
 }

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  rapport train --interactions chats.jsonl --labels chats.labels.jsonl --out bundles/next --seed 1")]
 pub struct Args {
-    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other.
+    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other. A directory stands for the files under it (.parquet, .jsonl,
+    /// .ndjson, also .gz) in the order of their names, which in an archive keeps each customer's order.
     #[arg(long, value_name = "F", num_args = 1.., required = true)]
     interactions: Vec<PathBuf>,
     /// Labels, JSON Lines; ratings among the interactions count too.
@@ -38,6 +39,12 @@ pub struct Args {
     /// Passes over the data; the configuration's otherwise (default 3).
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// Most interactions to train from, as whole customers chosen by the seed; 0: all. The configuration's otherwise (default 1000000).
+    #[arg(long, value_name = "N")]
+    max_interactions: Option<usize>,
+    /// Most steps of the optimiser in one fit; the configuration's otherwise (default: as many as the epochs have).
+    #[arg(long, value_name = "N")]
+    max_steps: Option<usize>,
 }
 
 #[cfg(not(feature = "train"))]
@@ -55,6 +62,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut config = Config::load(args.config.as_deref())?;
     config.horizon_days = args.horizon_days.unwrap_or(config.horizon_days);
     config.epochs = args.epochs.unwrap_or(config.epochs);
+    config.max_interactions = args.max_interactions.unwrap_or(config.max_interactions);
+    config.max_steps = args.max_steps.unwrap_or(config.max_steps);
     config.check().map_err(usage)?;
     if let Some(dir) = &args.if_drift {
         let (policies, _) = super::engine_settings(None)?;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::{Policies, PolicyConfig};
+use crate::archive::Location;
 use crate::cli::usage;
 use crate::engine::EngineConfig;
 use settings::Settings;
@@ -25,6 +26,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     pub http: HttpConfig,
     pub state: StateConfig,
+    /// `[archive]`, where it has a `url`.
+    pub archive: Option<ArchiveConfig>,
     /// `[[alerts]]`, or the standard policies where there is none.
     pub alerts: Arc<Policies>,
 }
@@ -102,6 +105,17 @@ pub struct StateConfig {
     pub dedupe: usize,
     /// How far behind the customer's newest interaction one may lie.
     pub allowed_lateness: Duration,
+}
+
+/// `[archive]`
+#[derive(Debug, Clone)]
+pub struct ArchiveConfig {
+    /// `url`
+    pub location: Location,
+    /// Size of a file's rows as JSON at which it is published; Parquet makes a small part of it.
+    pub roll_bytes: usize,
+    /// How long rows wait at most (`roll_seconds`).
+    pub roll: Duration,
 }
 
 /// What flags say; wins over file and environment.
@@ -197,12 +211,13 @@ impl Config {
             dedupe: s.number("state.dedupe", 1..=4096)?.unwrap_or(64),
             allowed_lateness: s.duration("state.allowed_lateness")?.unwrap_or(Duration::from_secs(7 * 86_400)),
         };
+        let archive = archive(&mut s)?;
         let alerts = match (s.origin("alerts"), s.tables::<PolicyConfig>("alerts")?) {
             (origin, Some(configs)) => Policies::new(configs).map_err(|e| format!("{}: {e}", origin.unwrap_or_default()))?,
             (_, None) => Policies::standard(),
         };
         let warnings = s.finish()?;
-        Ok((Self { log, model, worker, http, state, alerts: Arc::new(alerts) }, warnings))
+        Ok((Self { log, model, worker, http, state, archive, alerts: Arc::new(alerts) }, warnings))
     }
 }
 
@@ -268,6 +283,19 @@ fn http(s: &mut Settings) -> Result<HttpConfig, String> {
         (None, Some(_)) => return Err("http.tls_key is set and http.tls_cert is not: set both or neither".into()),
     };
     Ok(HttpConfig { bind, tls, token })
+}
+
+fn archive(s: &mut Settings) -> Result<Option<ArchiveConfig>, String> {
+    let set = s.origin("archive.roll_bytes").or_else(|| s.origin("archive.roll_seconds"));
+    let location = s.parsed("archive.url", Location::RIGHT, Location::parse)?;
+    let roll_bytes = s.number("archive.roll_bytes", 1024..=1 << 30)?.unwrap_or(128 << 20);
+    let roll = Duration::from_secs(s.number("archive.roll_seconds", 1..=86_400)?.unwrap_or(600) as u64);
+    match (location, set) {
+        (None, Some(origin)) => {
+            Err(format!("{origin}: archive.url is not set, and the other keys of [archive] need it: {}", Location::RIGHT))
+        }
+        (location, _) => Ok(location.map(|location| ArchiveConfig { location, roll_bytes, roll })),
+    }
 }
 
 /// A file that can be opened now, so that a wrong path is a wrong configuration and not a failure later.

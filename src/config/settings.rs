@@ -12,7 +12,7 @@ use toml::Value;
 use crate::interaction::parse_duration;
 
 /// Sections whose keys may come from the environment.
-const SECTIONS: [&str; 5] = ["log", "model", "worker", "http", "state"];
+const SECTIONS: [&str; 6] = ["log", "model", "worker", "http", "state", "archive"];
 
 /// Where a value was set; part of every message about it.
 #[derive(Debug, Clone)]

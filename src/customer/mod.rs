@@ -103,11 +103,6 @@ impl CustomerState {
         }
     }
 
-    /// Whether `id` is one of the last ids seen.
-    pub fn has_seen(&self, id: u64) -> bool {
-        self.seen.contains(&id)
-    }
-
     /// Remembers `id` among the last `limit` ones.
     pub fn saw(&mut self, id: u64, limit: usize) {
         self.seen.push_back(id);

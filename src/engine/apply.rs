@@ -1,6 +1,6 @@
 //! [`Engine::apply`]: the batch in waves of at most one interaction per customer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -381,29 +381,33 @@ fn join_words(splitter: &Splitter) -> Box<str> {
 
 /// Duplicate and late checks. `None`: accepted, and the customer's state knows its id and time.
 pub fn admit(interaction: &Interaction, states: &mut States, config: &EngineConfig) -> Option<Outcome> {
-    let id = xxh3_64(interaction.id.as_bytes());
-    if let Some(state) = states.get(&interaction.customer_id) {
-        if state.has_seen(id) {
-            return Some(Outcome::Duplicate);
-        }
-        let behind = state.newest.0 - interaction.occurred_at.0;
-        if behind > config.allowed_lateness {
-            let message = format!(
-                "occurred_at {} is {:.1} days behind the customer's newest interaction ({}), allowed are {:.1}",
-                interaction.occurred_at,
-                behind as f64 / Timestamp::MICROS_PER_DAY as f64,
-                state.newest,
-                config.allowed_lateness as f64 / Timestamp::MICROS_PER_DAY as f64,
-            );
-            return Some(Outcome::Rejected(Reject::new(RejectClass::Late, message)));
-        }
-    }
     if !states.contains_key(&interaction.customer_id) {
         states.insert(interaction.customer_id.clone(), CustomerState::default());
     }
-    if let Some(state) = states.get_mut(&interaction.customer_id) {
-        state.saw(id, config.dedupe);
-        state.newest = state.newest.max(interaction.occurred_at);
+    let state = states.get_mut(&interaction.customer_id)?;
+    admit_behind(interaction, &mut state.newest, &mut state.seen, config)
+}
+
+/// [`admit`] for a customer of whom only the newest event time and the hashes of the last ids are known.
+pub fn admit_behind(interaction: &Interaction, newest: &mut Timestamp, seen: &mut VecDeque<u64>, config: &EngineConfig) -> Option<Outcome> {
+    let id = xxh3_64(interaction.id.as_bytes());
+    if seen.contains(&id) {
+        return Some(Outcome::Duplicate);
     }
+    let behind = newest.0 - interaction.occurred_at.0;
+    if behind > config.allowed_lateness {
+        let message = format!(
+            "occurred_at {} is {:.1} days behind the customer's newest interaction ({newest}), allowed are {:.1}",
+            interaction.occurred_at,
+            behind as f64 / Timestamp::MICROS_PER_DAY as f64,
+            config.allowed_lateness as f64 / Timestamp::MICROS_PER_DAY as f64,
+        );
+        return Some(Outcome::Rejected(Reject::new(RejectClass::Late, message)));
+    }
+    seen.push_back(id);
+    while seen.len() > config.dedupe {
+        seen.pop_front();
+    }
+    *newest = (*newest).max(interaction.occurred_at);
     None
 }

@@ -11,7 +11,7 @@ mod reasons;
 mod replay;
 mod score;
 
-pub use apply::{Engine, Phase, admit};
+pub use apply::{Engine, Phase, admit, admit_behind};
 pub use future::{Ahead, Forecast, Total, forecast, forecast_of};
 pub use observe::watch_score;
 pub use score::{Churn, ClassProbability, ClassScore, Satisfaction, Score, Segment, Spend};

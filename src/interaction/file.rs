@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -17,6 +20,57 @@ use serde_json::{Map, Value};
 pub struct FileError {
     pub path: String,
     pub what: String,
+}
+
+/// How file names end that [`expand`] takes from a directory.
+const ENDINGS: [&str; 5] = [".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"];
+
+/// Puts the files of interactions under a directory in its place: all of [`ENDINGS`], in the order of their names, folder by folder. Left out
+/// are names that begin with `.` or `_`, files of labels (`*.labels.jsonl`), and of an archive's root everything but its `interactions`.
+///
+/// An archive's partitions are folders and its files are named by offset, so every customer's interactions keep their order.
+///
+/// # Errors
+/// A directory that cannot be read, or has no such file.
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let before = files.len();
+            walk(path, &mut files).map_err(|e| FileError { path: path.display().to_string(), what: e.to_string() })?;
+            if files.len() == before {
+                let what = format!("no file under this directory ends in {}", ENDINGS.join(", "));
+                return Err(FileError { path: path.display().to_string(), what });
+            }
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        names.push(entry?.file_name());
+    }
+    names.sort_unstable();
+    // The root of an archive has scores beside them.
+    if names.iter().any(|n| n == "interactions") && names.iter().any(|n| n == "scores") {
+        names.retain(|n| n == "interactions");
+    }
+    for name in names {
+        let (path, name) = (dir.join(&name), name.to_string_lossy());
+        if name.starts_with(['.', '_']) {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, files)?;
+        } else if ENDINGS.iter().any(|e| name.ends_with(e)) && !name.contains(".labels.") {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// The records of one file, one after the other, in bounded memory.
@@ -88,7 +142,7 @@ impl Records {
                 }
                 match reader.next() {
                     None => return Ok(None),
-                    Some(next) => *batch = Some(next.map_err(|e| error(&self.path, e.to_string()))?),
+                    Some(next) => *batch = Some(next.and_then(plain).map_err(|e| error(&self.path, e.to_string()))?),
                 }
                 *row = 0;
             },
@@ -115,10 +169,26 @@ fn unzipped(file: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Se
     Ok(Box::new(file))
 }
 
-/// One row as the JSON object that it mirrors. `attributes` is a JSON string; absent values are left out.
+/// Numbers as `f64`, times as microseconds: cast by column, which is far cheaper than by cell.
+fn plain(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let columns: Vec<ArrayRef> = rows
+        .columns()
+        .iter()
+        .map(|column| match column.data_type() {
+            DataType::Timestamp(..) => cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None)),
+            kind if kind.is_numeric() => cast(column, &DataType::Float64),
+            _ => Ok(column.clone()),
+        })
+        .collect::<Result<_, _>>()?;
+    let fields: Vec<Field> =
+        rows.schema().fields().iter().zip(&columns).map(|(f, c)| Field::new(f.name(), c.data_type().clone(), true)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// One row of [`plain`] columns as the JSON object that it mirrors. `attributes` is a JSON string; absent values are left out.
 fn json_row(rows: &RecordBatch, row: usize) -> Result<Value, String> {
     let mut object = Map::new();
-    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
         if column.is_null(row) {
             continue;
         }
@@ -128,17 +198,10 @@ fn json_row(rows: &RecordBatch, row: usize) -> Result<Value, String> {
             DataType::Utf8View => Value::from(column.as_string_view().value(row)),
             DataType::Boolean => Value::from(column.as_boolean().value(row)),
             DataType::Timestamp(..) => {
-                let micros =
-                    arrow::compute::cast(&column.slice(row, 1), &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None))
-                        .map_err(|e| format!("column {}: {e}", field.name()))?;
-                let micros = micros.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(0);
+                let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
                 Value::from(super::Timestamp(micros).to_string())
             }
-            kind if kind.is_numeric() => {
-                let number =
-                    arrow::compute::cast(&column.slice(row, 1), &DataType::Float64).map_err(|e| format!("column {}: {e}", field.name()))?;
-                Value::from(number.as_primitive::<Float64Type>().value(0))
-            }
+            DataType::Float64 => Value::from(column.as_primitive::<Float64Type>().value(row)),
             other => return Err(format!("column {} has type {other}; strings, numbers, booleans and timestamps are read", field.name())),
         };
         let value = match (field.name().as_str(), &value) {
@@ -148,4 +211,37 @@ fn json_row(rows: &RecordBatch, row: usize) -> Result<Value, String> {
         object.insert(field.name().clone(), value);
     }
     Ok(Value::Object(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_stands_for_its_files_in_the_order_of_their_names() {
+        let root = tempfile::tempdir().expect("a directory");
+        let make = |names: &[&str]| {
+            for name in names {
+                let path = root.path().join(name);
+                std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+                std::fs::write(path, "").expect("a file");
+            }
+        };
+        make(&["archive/interactions/partition=1/10-12.parquet", "archive/interactions/partition=1/02-09.parquet"]);
+        make(&["archive/interactions/partition=0/00-07.parquet", "archive/interactions/partition=0/08-09.parquet#1"]);
+        make(&["archive/scores/partition=0/00-07.parquet", "archive/.rapport-archive.lock"]);
+        make(&["more/b.jsonl.gz", "more/a.jsonl", "more/a.labels.jsonl", "more/_SUCCESS", "more/.x.jsonl", "more/notes.txt", "none/x.txt"]);
+        let names = |paths: &[&str]| {
+            let paths: Vec<PathBuf> = paths.iter().map(|p| root.path().join(p)).collect();
+            expand(&paths).map(|files| {
+                files.iter().map(|f| f.strip_prefix(root.path()).expect("below").display().to_string()).collect::<Vec<_>>().join(" ")
+            })
+        };
+        assert_eq!(names(&["more", "not/there.jsonl"]).expect("files"), "more/a.jsonl more/b.jsonl.gz not/there.jsonl");
+        let expected = "archive/interactions/partition=0/00-07.parquet archive/interactions/partition=1/02-09.parquet \
+                        archive/interactions/partition=1/10-12.parquet";
+        assert_eq!(names(&["archive"]).expect("files"), expected);
+        assert_eq!(names(&["archive/interactions"]).expect("files"), expected);
+        assert!(names(&["none"]).expect_err("nothing in it").to_string().contains(".parquet"));
+    }
 }

@@ -170,6 +170,47 @@ pub struct Delivered {
     pub headers: Vec<(String, String)>,
 }
 
+/// Header of a score: the offset of the interaction that it is of, in the input partition of the same number.
+pub const OFFSET_HEADER: &str = "rapport.offset";
+
+/// Where reading goes on in one partition: offsets of the next score and of the next input record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    pub score: i64,
+    pub input: i64,
+}
+
+/// A score as read back, with the input record that it is of.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    pub partition: Partition,
+    /// Of the score; rises within a partition.
+    pub offset: i64,
+    pub score: Vec<u8>,
+    /// Of the input record ([`OFFSET_HEADER`]); `None` where the score does not say.
+    pub input_offset: Option<i64>,
+    /// `None` where the record lies before the [`Position`] at which reading began, or is gone.
+    pub input: Option<Vec<u8>>,
+}
+
+impl Scored {
+    /// A score whose input is still to be found.
+    fn new(record: Delivered) -> Self {
+        let offset = record.headers.iter().find(|(name, _)| name == OFFSET_HEADER).and_then(|(_, value)| value.parse().ok());
+        Self { partition: record.partition, offset: record.offset, score: record.value, input_offset: offset, input: None }
+    }
+}
+
+/// Reads every score together with what it is of, in order within a partition. Joins no group and commits nothing: where to go on is the
+/// caller's to know.
+pub trait Pairs {
+    /// Waits up to `timeout` for up to `max` scores.
+    fn next(&mut self, max: usize, timeout: Duration) -> Result<Vec<Scored>, LogError>;
+
+    /// Whether everything that was there at the opening has been returned.
+    fn at_end(&self) -> bool;
+}
+
 /// What the HTTP side needs of a log; shared by all its handlers.
 pub trait Gateway: Send + Sync {
     /// Durably appends validated interactions (key, original bytes) to the input; returns once they survive kill −9.

@@ -18,6 +18,10 @@ use crate::cli::usage;
 pub struct Config {
     /// How far ahead labels of the future look.
     pub horizon_days: u32,
+    /// Most interactions that are kept, as whole customers chosen by the seed; 0: all. Memory grows with it, not with the files.
+    pub max_interactions: usize,
+    /// Most steps of the optimiser in one fit; 0: as many as `epochs` make.
+    pub max_steps: usize,
     /// Class tasks that shape the text encoder but become no output of the bundle.
     pub auxiliary: Vec<String>,
     /// How the part that is set aside for calibration and judging is chosen.
@@ -59,6 +63,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             horizon_days: 90,
+            max_interactions: 1_000_000,
+            max_steps: 0,
             auxiliary: Vec::new(),
             holdout: How::Auto,
             epochs: 3,
@@ -164,6 +170,7 @@ impl Config {
     pub fn fit(&self) -> fit::Settings {
         fit::Settings {
             epochs: self.epochs,
+            max_steps: self.max_steps,
             batch: self.batch,
             chunk: self.chunk,
             dropout: self.dropout,

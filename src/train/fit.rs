@@ -21,6 +21,8 @@ const CONVERSATION: usize = 8;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub epochs: usize,
+    /// Most steps of the optimiser; 0: no bound.
+    pub max_steps: usize,
     /// Conversations per batch.
     pub batch: usize,
     /// Steps of back-propagation through time.
@@ -130,6 +132,7 @@ pub fn fit(
     let plans: Vec<Plan> = (0..settings.epochs).map(|_| plan(&data.sequences, settings, &mut rng)).collect();
     let total: usize = plans.iter().flatten().map(|b| labelled_chunks(&data.sequences, b, settings.chunk)).sum();
     let losses = losses(data, settings, total as f32 / settings.epochs.max(1) as f32);
+    let total = if settings.max_steps > 0 { total.min(settings.max_steps) } else { total };
     let mut optimizer = Optimizer::new(settings.optimizer, total, &network.parameters);
     let mut gradients: Vec<Vec<f32>> = network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
     let mut done = 0;
@@ -138,6 +141,9 @@ pub fn fit(
     for (epoch, plan) in plans.iter().enumerate() {
         let (mut sum, before) = (0.0f64, done);
         for members in plan {
+            if done == total {
+                break;
+            }
             let thinned: Vec<Sequence> = members.iter().map(|&i| thin(&data.sequences[i], settings, &mut rng)).collect();
             let sequences: Vec<&Sequence> = thinned.iter().collect();
             let mut carry = Carry::start(sequences.len(), &network.architecture);
@@ -148,7 +154,7 @@ pub fn fit(
                 let dropout = Dropout { rate: settings.dropout, rng: &mut rng };
                 let (loss, next) = network.learn(&batch, &losses, Some(dropout), &mut gradients);
                 carry = next;
-                if labelled {
+                if labelled && done < total {
                     optimizer.step(&mut network.parameters, &mut gradients);
                     done += 1;
                     sum += f64::from(loss);
@@ -163,6 +169,9 @@ pub fn fit(
         if settings.patience == 0 || calibration.is_none() || better {
             best = Some((calibration.unwrap_or(f32::INFINITY), epoch + 1, averaged));
         } else if best.as_ref().is_some_and(|b| epoch + 1 >= b.1 + settings.patience) {
+            break;
+        }
+        if done == total {
             break;
         }
     }

@@ -1,15 +1,18 @@
 //! Reads files of interactions and labels under the rules of `serve` and remembers, per customer, what a model may see.
 //!
-//! Knows no network; what it remembers of an interaction is the [`Item`] of the customer state, so training sees what serving sees.
+//! Knows no network; what it remembers of an interaction is the [`Item`] of the customer state, so training sees what serving sees. Memory is
+//! bounded by a [`Sample`] of whole customers, whatever the length of the files: customers outside it leave nothing behind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::customer::words::Splitter;
 use crate::customer::{Item, words};
-use crate::engine::{EngineConfig, Outcome, States, admit};
-use crate::interaction::file::Records;
-use crate::interaction::{DecodeOptions, Decoded, Interaction, Label, LabelSet, LabelValue, SATISFACTION, Timestamp, aggregate, decode};
+use crate::engine::{EngineConfig, Outcome, admit_behind};
+use crate::interaction::file::{Records, expand};
+use crate::interaction::{DecodeOptions, Decoded, Interaction, Label, LabelValue, SATISFACTION, Timestamp, aggregate, decode};
 
 /// Labels of one interaction.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,21 +45,33 @@ pub struct Recording {
     pub customers: Vec<Customer>,
     /// How often each word occurs.
     pub words: HashMap<Box<str>, u32>,
-    /// How often each kind, channel and language occurs.
+    /// How often each kind, channel, language and category occurs.
     pub kinds: BTreeMap<Box<str>, usize>,
     pub channels: BTreeMap<Box<str>, usize>,
     pub languages: BTreeMap<Box<str>, usize>,
-    /// How often each category occurs.
     pub categories: BTreeMap<Box<str>, usize>,
     /// Event times of the earliest and the latest interaction.
     pub from: Option<Timestamp>,
     pub to: Option<Timestamp>,
     /// Where the input was cut: interactions at or after it were there, and were not read.
     pub until: Option<Timestamp>,
+    /// Share of the customers that were kept, where a [`Sample`] left some out.
+    pub sampled: Option<f64>,
     pub counts: Counts,
 }
 
-/// What became of the lines read.
+/// How much of the data is kept: whole customers, those with the smallest hashes of their ids and the seed, as many as fit. The choice depends
+/// on the data and the seed alone, not on the order of reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sample {
+    /// Most interactions; 0: all.
+    pub interactions: usize,
+    pub seed: u64,
+    /// As if nothing had happened from this time on.
+    pub until: Option<Timestamp>,
+}
+
+/// What became of the lines read. Of customers who were left out, only what could not be decoded is counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub interactions: usize,
@@ -66,20 +81,21 @@ pub struct Counts {
     pub late: usize,
     /// Labels used, on any interaction.
     pub labels: usize,
-    /// Labels of interactions that were not accepted.
+    /// Labels of interactions that were not accepted, or not kept.
     pub labels_without_interaction: usize,
     /// Ratings of an interaction that came after the rating itself had been read.
     pub labels_already_read: usize,
 }
 
-/// Calls `each` for every line that is a valid interaction, in file order, and returns how many were rejected.
+/// Calls `each` for every line that is a valid interaction, in file order, and returns how many were rejected. A directory stands for the files
+/// under it.
 ///
 /// # Errors
 /// A file that cannot be read; whatever `each` returns.
 pub fn read_interactions(paths: &[PathBuf], mut each: impl FnMut(Interaction) -> anyhow::Result<()>) -> anyhow::Result<usize> {
     let mut rejected = 0;
-    for path in paths {
-        lines(path, |_, line| match decode(line, DecodeOptions::default()) {
+    for path in expand(paths)? {
+        lines(&path, |_, line| match decode(line, DecodeOptions::default()) {
             Ok(Decoded { interaction, .. }) => each(interaction),
             Err(_) => {
                 rejected += 1;
@@ -90,19 +106,18 @@ pub fn read_interactions(paths: &[PathBuf], mut each: impl FnMut(Interaction) ->
     Ok(rejected)
 }
 
-/// Reads files of labels; several of one interaction and task are merged.
+/// Calls `each` for every label, in file order.
 ///
 /// # Errors
 /// A file that cannot be read, or a line that is no label: labels are written for training, so a wrong one is a mistake to mend.
-pub fn read_labels(paths: &[PathBuf]) -> anyhow::Result<LabelSet> {
-    let mut labels = Vec::new();
+fn read_labels(paths: &[PathBuf], mut each: impl FnMut(Label)) -> anyhow::Result<()> {
     for path in paths {
         lines(path, |number, line| {
-            labels.push(Label::decode(line).map_err(|r| crate::cli::usage(format!("{}:{number}: {r}", path.display())))?);
+            each(Label::decode(line).map_err(|r| crate::cli::usage(format!("{}:{number}: {r}", path.display())))?);
             Ok(())
         })?;
     }
-    Ok(aggregate(labels))
+    Ok(())
 }
 
 fn lines(path: &Path, mut each: impl FnMut(u64, &[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
@@ -114,10 +129,9 @@ fn lines(path: &Path, mut each: impl FnMut(u64, &[u8]) -> anyhow::Result<()>) ->
     Ok(())
 }
 
-/// A rating on an interaction, kept until all interactions are known.
+/// A rating on an interaction, kept until all of the customer's interactions are known.
 struct Rating {
-    customer: usize,
-    /// Place of the rating's own interaction among its customer's.
+    /// Place of the rating's own interaction.
     at: usize,
     value: f64,
     /// The interaction that it rates: by id, else by place.
@@ -125,123 +139,244 @@ struct Rating {
     target: Option<usize>,
 }
 
+/// A customer while its interactions come in.
+struct Reading {
+    id: Box<str>,
+    items: Vec<Item>,
+    ratings: Vec<Rating>,
+    newest: Timestamp,
+    /// Hashes of the last ids.
+    seen: VecDeque<u64>,
+}
+
+/// Distinct words that are counted at once. Beyond it the rarest are forgotten, none of which would be among the most frequent.
+const MOST_WORDS: usize = 1 << 20;
+
 /// Reads interactions and joins them with labels.
 ///
 /// # Errors
-/// See [`read_interactions`] and [`read_labels`].
+/// A file that cannot be read, a line that is no label.
 pub fn record(interactions: &[PathBuf], labels: &[PathBuf]) -> anyhow::Result<Recording> {
-    record_until(interactions, labels, None)
+    record_sample(interactions, labels, Sample::default())
 }
 
-/// As [`record`], as if nothing had happened from `until` on.
+/// [`record`] of a part of the customers.
 ///
 /// # Errors
-/// See [`record`].
-pub fn record_until(interactions: &[PathBuf], labels: &[PathBuf], until: Option<Timestamp>) -> anyhow::Result<Recording> {
-    let given = read_labels(labels)?;
-    let mut recording = Recording::default();
-    let mut states = States::new();
-    let config = EngineConfig::default();
-    let mut splitter = Splitter::default();
-    let mut numbers: HashMap<Box<str>, usize> = HashMap::new();
-    // Where each labelled interaction stands.
-    let mut places: HashMap<Box<str>, (usize, usize)> = HashMap::new();
-    let mut ratings: Vec<Rating> = Vec::new();
-    let mut counts = Counts::default();
-    let mut abouts: HashMap<Box<str>, Option<(usize, usize)>> = HashMap::new();
-    counts.rejected = read_interactions(interactions, |interaction| {
-        if until.is_some_and(|t| interaction.occurred_at >= t) {
-            recording.until = until;
-            return Ok(());
-        }
-        match admit(&interaction, &mut states, &config) {
-            Some(Outcome::Duplicate) => {
-                counts.duplicates += 1;
-                return Ok(());
-            }
-            Some(_) => {
-                counts.late += 1;
-                return Ok(());
-            }
-            None => {}
-        }
-        if let Some(text) = &interaction.text {
-            splitter.split(text);
-            for word in splitter.words() {
-                match recording.words.get_mut(word) {
-                    Some(n) => *n += 1,
-                    None => {
-                        recording.words.insert(word.into(), 1);
-                    }
-                }
-            }
-        }
-        *recording.kinds.entry(interaction.kind.clone()).or_default() += 1;
-        if let Some(channel) = &interaction.channel {
-            *recording.channels.entry(channel.clone()).or_default() += 1;
-        }
-        if let Some(language) = &interaction.language {
-            *recording.languages.entry(language.clone()).or_default() += 1;
-        }
-        if let Some(category) = &interaction.category {
-            *recording.categories.entry(category.clone()).or_default() += 1;
-        }
-        let at = interaction.occurred_at;
-        recording.from = Some(recording.from.map_or(at, |t| t.min(at)));
-        recording.to = Some(recording.to.map_or(at, |t| t.max(at)));
-        let customer = *numbers.entry(interaction.customer_id.clone()).or_insert_with(|| {
-            recording.customers.push(Customer { id: interaction.customer_id.clone(), items: vec![], labels: vec![] });
-            recording.customers.len() - 1
-        });
-        let c = &mut recording.customers[customer];
-        let place = (customer, c.items.len());
-        if let Some(value) = interaction.rating {
-            let survey = &*interaction.kind == "survey";
-            // A survey without `about` rates the customer's last interaction before it.
-            let target = if survey { place.1.checked_sub(1) } else { Some(place.1) };
-            if let Some(about) = &interaction.about {
-                abouts.insert(about.clone(), None);
-            }
-            ratings.push(Rating { customer, at: place.1, value, about: interaction.about.clone(), target });
-        }
-        if given.contains_key(&interaction.id) {
-            places.insert(interaction.id.clone(), place);
-        }
-        c.items.push(Item::new(&interaction, &splitter));
-        c.labels.push(Labels::default());
-        counts.interactions += 1;
+/// As [`record`].
+pub fn record_sample(interactions: &[PathBuf], labels: &[PathBuf], sample: Sample) -> anyhow::Result<Recording> {
+    let mut reader = Reader::new(sample);
+    let undecodable = read_interactions(interactions, |interaction| {
+        reader.add(&interaction);
         Ok(())
     })?;
-    counts.rejected += counts.late;
-    resolve_abouts(&recording, &mut abouts);
-    add_labels(&mut recording, given, &places, &mut counts);
-    add_ratings(&mut recording, ratings, &abouts, &mut counts);
-    recording.counts = counts;
-    Ok(recording)
+    reader.recording.counts.rejected += undecodable;
+    reader.finish(labels)
 }
 
-/// Finds the interactions that surveys name; they may come before or after the survey.
-fn resolve_abouts(recording: &Recording, abouts: &mut HashMap<Box<str>, Option<(usize, usize)>>) {
-    if abouts.is_empty() {
-        return;
+struct Reader {
+    sample: Sample,
+    /// Customers with a hash of this or more are left out.
+    below: Option<u64>,
+    /// Kept customers, largest hash first.
+    by_hash: BinaryHeap<(u64, usize)>,
+    /// In order of first appearance; none where one was left out later.
+    customers: Vec<Option<Box<Reading>>>,
+    numbers: HashMap<Box<str>, usize>,
+    recording: Recording,
+    splitter: Splitter,
+}
+
+impl Reader {
+    fn new(sample: Sample) -> Self {
+        Self {
+            sample,
+            below: None,
+            by_hash: BinaryHeap::new(),
+            customers: Vec::new(),
+            numbers: HashMap::new(),
+            recording: Recording::default(),
+            splitter: Splitter::default(),
+        }
     }
-    for (c, customer) in recording.customers.iter().enumerate() {
-        for (i, item) in customer.items.iter().enumerate() {
-            if let Some(place) = abouts.get_mut(&item.id) {
-                *place = Some((c, i));
+
+    fn add(&mut self, interaction: &Interaction) {
+        if self.sample.until.is_some_and(|t| interaction.occurred_at >= t) {
+            self.recording.until = self.sample.until;
+            return;
+        }
+        let number = match self.numbers.get(&interaction.customer_id) {
+            Some(number) => *number,
+            None => {
+                let hash = xxh3_64_with_seed(interaction.customer_id.as_bytes(), self.sample.seed);
+                if self.below.is_some_and(|below| hash >= below) {
+                    return;
+                }
+                let number = self.customers.len();
+                self.by_hash.push((hash, number));
+                self.numbers.insert(interaction.customer_id.clone(), number);
+                let (id, items, seen) = (interaction.customer_id.clone(), Vec::with_capacity(1), VecDeque::with_capacity(1));
+                self.customers.push(Some(Box::new(Reading { id, items, ratings: Vec::new(), newest: Timestamp::default(), seen })));
+                number
             }
+        };
+        let (Some(customer), counts) = (&mut self.customers[number], &mut self.recording.counts) else { return };
+        match admit_behind(interaction, &mut customer.newest, &mut customer.seen, &EngineConfig::default()) {
+            None => {}
+            Some(Outcome::Duplicate) => {
+                counts.duplicates += 1;
+                return;
+            }
+            Some(_) => {
+                counts.rejected += 1;
+                counts.late += 1;
+                return;
+            }
+        }
+        counts.interactions += 1;
+        if let Some(text) = &interaction.text {
+            self.splitter.split(text);
+            for word in self.splitter.words() {
+                count(&mut self.recording.words, word);
+            }
+            forget_rare(&mut self.recording.words, MOST_WORDS);
+        }
+        let kept = &mut self.recording;
+        *kept.kinds.entry(interaction.kind.clone()).or_default() += 1;
+        for (counts, name) in [
+            (&mut kept.channels, &interaction.channel),
+            (&mut kept.languages, &interaction.language),
+            (&mut kept.categories, &interaction.category),
+        ] {
+            if let Some(name) = name {
+                *counts.entry(name.clone()).or_default() += 1;
+            }
+        }
+        if let Some(value) = interaction.rating {
+            let at = customer.items.len();
+            // A survey without `about` rates the customer's last interaction before it.
+            let target = if &*interaction.kind == "survey" { at.checked_sub(1) } else { Some(at) };
+            customer.ratings.push(Rating { at, value, about: interaction.about.clone(), target });
+        }
+        customer.items.push(Item::new(interaction, &self.splitter));
+        while self.sample.interactions > 0 && self.recording.counts.interactions > self.sample.interactions && self.by_hash.len() > 1 {
+            self.leave_one_out();
+        }
+    }
+
+    /// Lowers the bar below the customer with the largest hash.
+    fn leave_one_out(&mut self) {
+        let Some((hash, number)) = self.by_hash.pop() else { return };
+        self.below = Some(hash);
+        if let Some(customer) = self.customers[number].take() {
+            self.recording.counts.interactions -= customer.items.len();
+            self.numbers.remove(&customer.id);
+        }
+    }
+
+    /// Joins with labels. What was only needed for reading goes first.
+    fn finish(self, labels: &[PathBuf]) -> anyhow::Result<Recording> {
+        let Self { below, customers, mut recording, by_hash, numbers, .. } = self;
+        drop((by_hash, numbers));
+        let mut ratings = Vec::new();
+        for reading in customers.into_iter().flatten() {
+            let Reading { id, mut items, ratings: rated, .. } = *reading;
+            items.shrink_to_fit();
+            ratings.extend((!rated.is_empty()).then(|| (recording.customers.len(), rated)));
+            let labels = vec![Labels::default(); items.len()];
+            recording.customers.push(Customer { id, items, labels });
+        }
+        let times = || recording.customers.iter().flat_map(|c| &c.items).map(|i| i.occurred_at);
+        (recording.from, recording.to) = (times().min(), times().max());
+        if let Some(below) = below {
+            recording.sampled = Some(below as f64 / u64::MAX as f64);
+            recount(&mut recording);
+        }
+        add_labels(&mut recording, labels)?;
+        for (customer, rated) in ratings {
+            add_ratings(&mut recording.customers[customer], rated, &mut recording.counts);
+        }
+        Ok(recording)
+    }
+}
+
+fn count(words: &mut HashMap<Box<str>, u32>, word: &str) {
+    match words.get_mut(word) {
+        Some(n) => *n += 1,
+        None => {
+            words.insert(word.into(), 1);
         }
     }
 }
 
-fn add_labels(recording: &mut Recording, given: LabelSet, places: &HashMap<Box<str>, (usize, usize)>, counts: &mut Counts) {
-    for (interaction, tasks) in given {
-        let Some(&(customer, at)) = places.get(&interaction) else {
-            counts.labels_without_interaction += tasks.len();
-            continue;
-        };
-        let labels = &mut recording.customers[customer].labels[at];
-        for (task, value) in tasks {
+fn forget_rare(words: &mut HashMap<Box<str>, u32>, most: usize) {
+    let mut rare = 1;
+    while words.len() > most {
+        words.retain(|_, n| *n > rare);
+        rare *= 2;
+    }
+}
+
+/// Counts words and names of the customers who were kept: those who were left out later have left theirs behind.
+fn recount(recording: &mut Recording) {
+    let [mut words, mut kinds, mut channels, mut languages, mut categories]: [HashMap<u32, usize>; 5] = Default::default();
+    for item in recording.customers.iter().flat_map(|c| &c.items) {
+        item.tokens.iter().for_each(|t| *words.entry(*t).or_default() += 1);
+        *kinds.entry(item.kind).or_default() += 1;
+        *channels.entry(item.channel).or_default() += 1;
+        *languages.entry(item.language).or_default() += 1;
+        *categories.entry(item.category).or_default() += 1;
+    }
+    let of = |counts: &HashMap<u32, usize>, name: &str| counts.get(&words::hash(name)).copied().unwrap_or(0);
+    recording.words.retain(|name, n| {
+        *n = of(&words, name) as u32;
+        *n > 0
+    });
+    for (names, counts) in [
+        (&mut recording.kinds, &kinds),
+        (&mut recording.channels, &channels),
+        (&mut recording.languages, &languages),
+        (&mut recording.categories, &categories),
+    ] {
+        names.retain(|name, n| {
+            *n = of(counts, name);
+            *n > 0
+        });
+    }
+}
+
+/// Reads labels and keeps those of interactions that are there; several of one interaction and task are merged.
+fn add_labels(recording: &mut Recording, paths: &[PathBuf]) -> anyhow::Result<()> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    // By hash, which is small; the id itself decides.
+    let mut places: HashMap<u64, (u32, u32)> = HashMap::with_capacity(recording.counts.interactions);
+    for (c, customer) in recording.customers.iter().enumerate() {
+        for (i, item) in customer.items.iter().enumerate() {
+            places.insert(xxh3_64(item.id.as_bytes()), (c as u32, i as u32));
+        }
+    }
+    let mut found = Vec::new();
+    let (customers, counts) = (&mut recording.customers, &mut recording.counts);
+    read_labels(paths, |mut label| {
+        let place = places.get(&xxh3_64(label.interaction_id.as_bytes()));
+        match place.filter(|(c, i)| customers[*c as usize].items[*i as usize].id == label.interaction_id) {
+            Some(place) => {
+                label.interaction_id = Box::default();
+                found.push((*place, label));
+            }
+            None => counts.labels_without_interaction += 1,
+        }
+    })?;
+    drop(places);
+    found.sort_by_key(|(place, _)| *place);
+    let mut found = found.into_iter().peekable();
+    while let Some((place, first)) = found.next() {
+        let same = std::iter::from_fn(|| found.next_if(|(p, _)| *p == place)).map(|(_, label)| label);
+        let merged = aggregate(std::iter::once(first).chain(same));
+        let labels = &mut customers[place.0 as usize].labels[place.1 as usize];
+        for (task, value) in merged.into_values().flatten() {
             match value {
                 LabelValue::Rating(mean) if &*task == SATISFACTION => labels.satisfaction = Some(mean as f32),
                 LabelValue::Class(class) => {
@@ -252,29 +387,35 @@ fn add_labels(recording: &mut Recording, given: LabelSet, places: &HashMap<Box<s
             counts.labels += 1;
         }
     }
+    Ok(())
 }
 
-/// The customer's own ratings as labels. A label given for the same interaction wins; several ratings of one are averaged.
-fn add_ratings(recording: &mut Recording, ratings: Vec<Rating>, abouts: &HashMap<Box<str>, Option<(usize, usize)>>, counts: &mut Counts) {
-    let mut sums: BTreeMap<(usize, usize), (f64, usize)> = BTreeMap::new();
+/// A customer's own ratings as labels. A label given for the same interaction wins; several ratings of one are averaged.
+fn add_ratings(customer: &mut Customer, ratings: Vec<Rating>, counts: &mut Counts) {
+    // Interactions that surveys name; they may come before or after the survey.
+    let named: HashMap<&str, usize> = match ratings.iter().any(|r| r.about.is_some()) {
+        true => customer.items.iter().enumerate().map(|(i, item)| (&*item.id, i)).collect(),
+        false => HashMap::new(),
+    };
+    let mut sums: BTreeMap<usize, (f64, usize)> = BTreeMap::new();
     for rating in ratings {
         let target = match &rating.about {
-            Some(about) => abouts.get(about).copied().flatten().filter(|(c, _)| *c == rating.customer),
-            None => rating.target.map(|at| (rating.customer, at)),
+            Some(about) => named.get(&**about).copied(),
+            None => rating.target,
         };
         match target {
             None => counts.labels_without_interaction += 1,
             // At a later step the model has read this very rating.
-            Some((_, at)) if at > rating.at => counts.labels_already_read += 1,
-            Some(place) => {
-                let sum = sums.entry(place).or_default();
+            Some(at) if at > rating.at => counts.labels_already_read += 1,
+            Some(at) => {
+                let sum = sums.entry(at).or_default();
                 sum.0 += rating.value;
                 sum.1 += 1;
             }
         }
     }
-    for ((customer, at), (sum, n)) in sums {
-        let labels = &mut recording.customers[customer].labels[at];
+    for (at, (sum, n)) in sums {
+        let labels = &mut customer.labels[at];
         if labels.satisfaction.is_none() {
             labels.satisfaction = Some((sum / n as f64) as f32);
             counts.labels += 1;
@@ -365,7 +506,49 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("l.jsonl");
         std::fs::write(&path, "{\"interaction_id\":\"a\",\"task\":\"satisfaction\",\"value\":7}\n").expect("temporary file");
-        let error = read_labels(&[path]).expect_err("out of range").to_string();
+        let error = read_labels(&[path], drop).expect_err("out of range").to_string();
         assert!(error.contains("l.jsonl:1") && error.contains("from 1 to 5"), "{error}");
+    }
+
+    #[test]
+    fn a_sample_is_of_whole_customers_and_does_not_depend_on_the_order() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("i.jsonl");
+        let mut all: Vec<String> = (0..200u32)
+            .map(|i| line(&format!("i{i}"), &format!("c{}", i % 40), i / 40, &format!(r#""kind":"message","text":"hello w{}""#, i % 40)))
+            .collect();
+        let read = |lines: &[String], interactions| {
+            std::fs::write(&path, lines.concat()).expect("temporary file");
+            let recording =
+                record_sample(std::slice::from_ref(&path), &[], Sample { interactions, seed: 5, until: None }).expect("readable");
+            let mut kept: Vec<String> = recording.customers.iter().map(|c| c.id.to_string()).collect();
+            kept.sort_unstable();
+            (recording, kept)
+        };
+        let (few, kept) = read(&all, 63);
+        assert_eq!((few.counts.interactions, kept.len()), (60, 12), "{kept:?}");
+        assert!(few.customers.iter().all(|c| c.items.len() == 5));
+        assert_eq!((few.words["hello"], few.words.len(), few.kinds["message"]), (60, 14, 60), "words of others are not counted");
+        let share = few.sampled.expect("a sample");
+        assert!((0.1..0.6).contains(&share), "{share}");
+        all.sort_by_key(|line| line.len());
+        all.sort_by_key(|line| line.split('"').nth(11).map(str::to_owned));
+        assert_eq!(read(&all, 63).1, kept);
+        let (every, _) = read(&all, 200);
+        assert_eq!((every.counts.interactions, every.sampled), (200, None));
+        assert_eq!(read(&all, 1).1.len(), 1, "one customer stays, however long");
+    }
+
+    #[test]
+    fn rare_words_are_forgotten_when_there_are_too_many() {
+        let mut words = HashMap::new();
+        for i in 0..2000 {
+            count(&mut words, "often");
+            count(&mut words, &format!("once{i}"));
+            count(&mut words, &format!("some{}", i % 20));
+            forget_rare(&mut words, 100);
+            assert!(words.len() <= 100);
+        }
+        assert_eq!(words["often"], 2000);
     }
 }

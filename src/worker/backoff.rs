@@ -21,7 +21,7 @@ impl Stop {
 
 /// Exponential with full jitter above a floor, so that workers that failed together do not come back together.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 

@@ -9,6 +9,7 @@ mod observed;
 mod prepare;
 mod shadow;
 
+pub(crate) use backoff::Backoff;
 pub use backoff::Stop;
 pub use models::{Models, Serving};
 pub use shadow::Disagreement;
@@ -21,7 +22,6 @@ use crate::engine::Engine;
 use crate::interaction::Timestamp;
 use crate::log::{Log, LogError, Partition, Polled, Readiness, Record};
 use crate::metrics::{self, CommitOutcome, Stage};
-use backoff::Backoff;
 use cache::Cache;
 use prepare::Prepared;
 use shadow::Shadow;

@@ -10,7 +10,7 @@ use super::shadow::{Hidden, Shadow, disagreement};
 use crate::customer::CustomerState;
 use crate::engine::{Effects, Engine, Outcome, Phase, Score, States};
 use crate::interaction::{DecodeOptions, Interaction, Reject, Timestamp, decode};
-use crate::log::{Commit, Log, LogError, Output, Partition, Record, StateChange};
+use crate::log::{Commit, Log, LogError, OFFSET_HEADER, Output, Partition, Record, StateChange};
 use crate::metrics::{self, Stage};
 
 /// A batch after the engine: all of its effects, and the states as they are once these are committed.
@@ -93,7 +93,9 @@ pub(super) fn prepare<L: Log>(
             observed.outcome(interaction, &outcome);
             match outcome {
                 Outcome::Scored(score) => {
-                    outputs.scores.push((*i, outputs.json(*i, &score.customer_id, &score)?));
+                    let mut output = outputs.json(*i, &score.customer_id, &score)?;
+                    output.headers = vec![(OFFSET_HEADER, records[*i].offset.to_string())];
+                    outputs.scores.push((*i, output));
                     if let Some(theirs) = theirs {
                         observed.challenged(disagreement(&score, &theirs));
                         outputs.shadow.push((*i, outputs.json(*i, &theirs.customer_id, &theirs)?));
@@ -236,7 +238,7 @@ impl Outputs<'_> {
         let headers = vec![
             ("rapport.topic", self.topic.to_string()),
             ("rapport.partition", record.partition.to_string()),
-            ("rapport.offset", record.offset.to_string()),
+            (OFFSET_HEADER, record.offset.to_string()),
             ("rapport.error.class", reject.class.name().to_string()),
             ("rapport.error.message", reject.message.clone()),
         ];

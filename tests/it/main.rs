@@ -3,6 +3,7 @@
 // Tests read better with types and indices spelt out.
 #![allow(clippy::type_complexity, clippy::needless_range_loop, clippy::ptr_arg)]
 
+mod archive;
 mod bad_input;
 mod brokers;
 mod bundle;

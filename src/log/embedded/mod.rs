@@ -10,10 +10,13 @@
 //! Knows records as bytes, neither interactions nor scores.
 
 mod codec;
+mod pairs;
 mod worker;
 
+pub use pairs::EmbeddedPairs;
 pub use worker::EmbeddedLog;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -22,7 +25,7 @@ use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::{Commit, Delivered, Gateway, LogError, Output, Partition, Stream};
+use super::{Commit, Delivered, Gateway, LogError, Output, Partition, Position, Stream};
 use crate::interaction::Timestamp;
 
 /// Partitions of a new log. Fixed at creation; an existing log keeps its own number.
@@ -151,6 +154,14 @@ impl Embedded {
     /// Fatal where another worker of this process owns one of them.
     pub fn worker(&self, index: usize, count: usize) -> Result<EmbeddedLog, LogError> {
         EmbeddedLog::open(self.shared.clone(), index, count)
+    }
+
+    /// Reads scores with their inputs from `positions` on, a partition that is not among them from its beginning.
+    ///
+    /// # Errors
+    /// Fatal where a position lies behind the end of this log.
+    pub fn pairs(&self, positions: &BTreeMap<Partition, Position>) -> Result<EmbeddedPairs, LogError> {
+        EmbeddedPairs::open(self.clone(), positions)
     }
 
     /// Appends records as they are, keyless ones to partition 0, and returns once they are on disk.

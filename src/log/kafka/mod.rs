@@ -8,6 +8,7 @@ mod gateway;
 mod member;
 mod membership;
 mod models;
+mod pairs;
 mod reach;
 mod recent;
 mod restore;
@@ -28,6 +29,7 @@ use rdkafka::topic_partition_list::Offset;
 
 pub use gateway::KafkaGateway;
 pub use models::{ModelsTopic, announce};
+pub use pairs::KafkaPairs;
 pub use settings::KafkaSettings;
 pub use states::LocalStates;
 pub use tail::{Tail, tail};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::membership::Journal;
@@ -65,17 +65,7 @@ impl Tail {
             match self.consumer.poll(until.saturating_duration_since(std::time::Instant::now())) {
                 Some(Ok(message)) => {
                     self.next.insert(message.partition(), message.offset() + 1);
-                    let headers = message.headers().map(|headers| {
-                        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-                        headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()
-                    });
-                    return Ok(Some(Delivered {
-                        partition: message.partition(),
-                        offset: message.offset(),
-                        key: message.key().map(<[u8]>::to_vec),
-                        value: message.payload().unwrap_or_default().to_vec(),
-                        headers: headers.unwrap_or_default(),
-                    }));
+                    return Ok(Some(delivered(&message)));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) | None => {}
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
@@ -93,6 +83,21 @@ impl Tail {
                 return Ok(None);
             }
         }
+    }
+}
+
+/// A message as an output that was read back.
+pub(super) fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
+    let headers = message.headers().map(|headers| {
+        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()
+    });
+    Delivered {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().unwrap_or_default().to_vec(),
+        headers: headers.unwrap_or_default(),
     }
 }
 

@@ -24,7 +24,7 @@ use prepared::json_file;
 use super::config::Config;
 use super::holdout::{Division, Holdout, Part, View};
 use super::judge::{self, Task, TaskReport};
-use super::record::{Counts, Recording, record_until};
+use super::record::{Counts, Recording, Sample, record_sample};
 use super::report::{self, Report};
 use super::slices::Names;
 use super::{SATISFACTION_CLASSES, TFIDF, fit, future, reference, satisfaction_class, search, segments, write};
@@ -74,12 +74,14 @@ pub struct Span {
 pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result<Made> {
     job.config.check().map_err(usage)?;
     write::check_place(&job.out)?;
-    let recording = record_until(&job.interactions, &job.labels, job.until)?;
+    let sample = Sample { interactions: job.config.max_interactions, seed: job.seed, until: job.until };
+    let recording = record_sample(&job.interactions, &job.labels, sample)?;
     let (Some(from), Some(to)) = (recording.from, recording.to) else {
         let what = format!("there is no valid interaction in the input ({} records rejected)", recording.counts.rejected);
         return Err(usage(what));
     };
     let mut notes = Notes::new(&mut progress);
+    notes.sampled(&recording, job.config.max_interactions);
     notes.counts(&recording.counts);
     let holdout = Holdout::choose(&recording, job.config.holdout, job.config.horizon_days);
     let division = Division::new(&recording, &holdout);

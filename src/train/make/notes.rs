@@ -1,7 +1,7 @@
 //! What a run says while it works, and what of it the report repeats.
 
 use super::Progress;
-use crate::train::record::Counts;
+use crate::train::record::{Counts, Recording};
 
 /// Passes notes on to the caller and remembers what was left out.
 pub struct Notes<'a> {
@@ -28,6 +28,17 @@ impl<'a> Notes<'a> {
     /// How far the present fit is (0–1), and its loss.
     pub fn fit(&mut self, what: &str, done: f32, loss: f32) {
         (self.progress)(Progress::Fit(what, done, loss));
+    }
+
+    /// What share of the customers is kept, where that is not all.
+    pub fn sampled(&mut self, recording: &Recording, most: usize) {
+        if let Some(share) = recording.sampled {
+            self.left_out(format!(
+                "{:.1} % of customers: sampled {:.1} % for max_interactions = {most} (train.toml or --max-interactions; 0 keeps all)",
+                100.0 - 100.0 * share,
+                100.0 * share
+            ));
+        }
     }
 
     /// What became of the lines read.
