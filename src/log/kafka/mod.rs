@@ -334,7 +334,7 @@ impl Log for KafkaLog {
         let group = consumer.group_metadata().ok_or_else(|| LogError::Fatal("the Kafka consumer belongs to no group".into()))?;
         let outcome = match consumer.assignment_lost() {
             true => Outcome::Aborted("the group has given this worker's partitions away".into()),
-            false => self.transactions.run(commit, &group)?,
+            false => self.transactions.run(commit, group)?,
         };
         let aborted = match outcome {
             Outcome::Committed => None,

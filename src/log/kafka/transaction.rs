@@ -2,7 +2,7 @@
 //!
 //! Knows no consumer beyond its group metadata and decides nothing about rewinding.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -17,10 +17,9 @@ use super::membership::Journal;
 use super::settings::KafkaSettings;
 use crate::log::{Commit, LogError, Output, Stream};
 
-/// How long brokers may be away in the middle of a transaction before its producer is given up, and how long in the connecting anew that
-/// follows before the worker gives up. Together, with the question how the transaction ended, below `max.poll.interval.ms`.
-const PATIENCE: Duration = Duration::from_secs(120);
-const RECONNECT: Duration = Duration::from_secs(90);
+/// How long brokers may be away in the middle of work before the worker gives up. Together with `transaction.timeout.ms` before it, and the
+/// question how the transaction ended after it, below `max.poll.interval.ms`.
+const RECONNECT: Duration = Duration::from_secs(150);
 /// How long no broker may answer at the start.
 const CONNECT: Duration = Duration::from_secs(30);
 /// A broker that has just started may not know a topic yet; after this long it does not exist.
@@ -70,9 +69,10 @@ pub(super) struct Counts {
 pub(super) struct Transactions {
     settings: KafkaSettings,
     worker_index: usize,
-    /// Of `transaction.timeout.ms`.
+    /// Of `transaction.timeout.ms`. Nothing comes of a transaction that is older.
     timeout: Duration,
-    producer: BaseProducer<Deliveries>,
+    /// Shared with calls that do not return, see [`Transactions::send_offsets`].
+    producer: Arc<BaseProducer<Deliveries>>,
     /// When producers became useless for no known reason.
     losses: Vec<Instant>,
     /// Since when an output topic cannot be found.
@@ -128,7 +128,7 @@ impl Transactions {
     }
 
     /// `Retriable`: nothing has begun.
-    pub fn run(&mut self, commit: &Commit, group: &ConsumerGroupMetadata) -> Result<Outcome, LogError> {
+    pub fn run(&mut self, commit: &Commit, group: ConsumerGroupMetadata) -> Result<Outcome, LogError> {
         match self.producer.begin_transaction() {
             Ok(()) => {}
             Err(KafkaError::Transaction(e)) if e.is_retriable() => {
@@ -184,8 +184,8 @@ impl Transactions {
         Ok(())
     }
 
-    fn attempt(&self, commit: &Commit, group: &ConsumerGroupMetadata, begun: Instant) -> Result<(), Failure> {
-        let deadline = begun + PATIENCE;
+    fn attempt(&self, commit: &Commit, group: ConsumerGroupMetadata, begun: Instant) -> Result<(), Failure> {
+        let deadline = begun + self.timeout;
         for (topic, count, outputs) in [
             (&self.scores, self.counts.scores, &commit.scores),
             (&self.alerts, self.counts.alerts, &commit.alerts),
@@ -208,7 +208,7 @@ impl Transactions {
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(Duration::from_millis(1));
             if Instant::now() > deadline {
-                return Err(Failure::Abort(format!("records were not delivered within {PATIENCE:?}")));
+                return Err(Failure::Abort(format!("records were not delivered within {:?}", self.timeout)));
             }
         }
         self.check_deliveries()?;
@@ -219,9 +219,28 @@ impl Transactions {
                     .add_partition_offset(&self.interactions, partition, Offset::Offset(offset))
                     .map_err(|e| Failure::Abort(format!("offset {offset} of partition {partition}: {e}")))?;
             }
-            self.retry("committing offsets", begun, || self.producer.send_offsets_to_transaction(&offsets, group, CALL))?;
+            let (offsets, group) = (Arc::new(offsets), Arc::new(group));
+            self.retry("committing offsets", begun, || self.send_offsets(&offsets, &group, deadline))?;
         }
-        self.retry("committing a transaction", begun, || self.producer.commit_transaction(CALL))
+        self.retry("committing a transaction", begun, || Some(self.producer.commit_transaction(CALL)))
+    }
+
+    /// On a thread of its own; `None` where the call has not returned by the deadline. librdkafka lets it wait without an end where the group's
+    /// coordinator dies, no other has taken over at the first question, and no connection changes afterwards. The thread keeps the producer then;
+    /// the next one fences it.
+    fn send_offsets(
+        &self,
+        offsets: &Arc<TopicPartitionList>,
+        group: &Arc<ConsumerGroupMetadata>,
+        deadline: Instant,
+    ) -> Option<KafkaResult<()>> {
+        let (producer, offsets, group) = (self.producer.clone(), offsets.clone(), group.clone());
+        let (answer, answered) = mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            // Nobody listens any more where it comes after the deadline.
+            let _ = answer.send(producer.send_offsets_to_transaction(&offsets, &group, CALL));
+        });
+        answered.recv_timeout(deadline.saturating_duration_since(Instant::now()).max(CALL)).ok()
     }
 
     fn produce(&self, mut record: BaseRecord<'_, [u8], [u8]>, deadline: Instant) -> Result<(), Failure> {
@@ -262,12 +281,13 @@ impl Transactions {
         }
     }
 
-    /// Repeats a call of the transaction until it succeeds, must be aborted, or the patience ends.
-    fn retry(&self, what: &str, begun: Instant, call: impl Fn() -> KafkaResult<()>) -> Result<(), Failure> {
+    /// Repeats a call of the transaction until it succeeds, the transaction must be aborted, or is too old.
+    fn retry(&self, what: &str, begun: Instant, call: impl Fn() -> Option<KafkaResult<()>>) -> Result<(), Failure> {
         loop {
             let error = match call() {
-                Ok(()) => return Ok(()),
-                Err(e) => e,
+                Some(Ok(())) => return Ok(()),
+                Some(Err(e)) => e,
+                None => return Err(Failure::Lost(format!("{what}: no answer for {:?}", begun.elapsed()))),
             };
             match &error {
                 KafkaError::Transaction(e) if e.is_fatal() => return Err(self.useless(what, &error, begun.elapsed())),
@@ -281,8 +301,8 @@ impl Transactions {
                 KafkaError::Flush(_) => {}
                 other => return Err(self.useless(what, other, begun.elapsed())),
             }
-            if begun.elapsed() > PATIENCE {
-                return Err(Failure::Lost(format!("{what}: {error}; no answer for {PATIENCE:?}")));
+            if begun.elapsed() > self.timeout {
+                return Err(Failure::Lost(format!("{what}: {error}; no answer for {:?}", begun.elapsed())));
             }
             tracing::debug!("{what}: {error}; trying again");
             self.producer.poll(Duration::from_millis(50));
@@ -290,8 +310,8 @@ impl Transactions {
     }
 
     fn abort(&self, begun: Instant) -> Result<(), Failure> {
-        // At least a moment of its own, where the attempt has used up the patience.
-        let deadline = (begun + PATIENCE).max(Instant::now() + CALL);
+        // At least a moment of its own, where the attempt has used up the time.
+        let deadline = (begun + self.timeout).max(Instant::now() + CALL);
         // Delivery reports are served by polling alone, and aborting waits for them.
         let drained = Instant::now() + Duration::from_secs(1);
         while self.producer.in_flight_count() > 0 && Instant::now() < drained {
@@ -327,7 +347,7 @@ impl Transactions {
 }
 
 /// A producer of the slot, ready to begin transactions; older ones are fenced and their transactions ended.
-fn connect(settings: &KafkaSettings, worker_index: usize, patience: Duration) -> Result<BaseProducer<Deliveries>, LogError> {
+fn connect(settings: &KafkaSettings, worker_index: usize, patience: Duration) -> Result<Arc<BaseProducer<Deliveries>>, LogError> {
     let producer: BaseProducer<Deliveries> = settings
         .transactional_producer(worker_index)
         .create_with_context(Deliveries::default())
@@ -335,7 +355,7 @@ fn connect(settings: &KafkaSettings, worker_index: usize, patience: Duration) ->
     let deadline = Instant::now() + patience;
     loop {
         match producer.init_transactions(CALL) {
-            Ok(()) => return Ok(producer),
+            Ok(()) => return Ok(Arc::new(producer)),
             Err(KafkaError::Transaction(e)) if e.is_retriable() && Instant::now() < deadline => {
                 tracing::debug!("opening transactions: {e}");
                 producer.poll(Duration::from_millis(100));
