@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
     exponential_buckets,
 };
 
@@ -150,6 +150,7 @@ struct Metrics {
     rebuilt: IntCounter,
     swaps: IntCounterVec,
     load_seconds: Histogram,
+    drift: GaugeVec,
     shadow_model: IntGaugeVec,
     shadow_scores: IntCounter,
     shadow_difference: Histogram,
@@ -234,6 +235,16 @@ impl Metrics {
                 &["role", "outcome"],
             ),
             load_seconds: histogram("rapport_model_load_seconds", "Time to load and check an announced bundle.", doubling(1e-3, 16)),
+            drift: add(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "rapport_drift_psi",
+                        "Population stability index of the last interactions against the model's training data, by input feature or head.",
+                    ),
+                    &["feature", "head"],
+                ),
+            ),
             shadow_model: gauges(
                 "rapport_shadow_model_info",
                 "Constant 1, labelled by the version of the challenger in shadow.",
@@ -409,6 +420,18 @@ pub fn swap(role: &'static str, outcome: SwapOutcome) {
 /// A bundle was loaded and checked, off the workers' threads.
 pub fn model_loaded(elapsed: Duration) {
     METRICS.load_seconds.observe(elapsed.as_secs_f64());
+}
+
+/// How far an input feature, or else an output, is from the training data of the model that serves.
+pub fn drift(name: &str, is_input: bool, psi: f64) {
+    // An empty label is none to Prometheus.
+    let labels = if is_input { [name, ""] } else { ["", name] };
+    METRICS.drift.with_label_values(&labels).set(psi);
+}
+
+/// Another model serves, which has a reference of its own.
+pub fn forget_drift() {
+    METRICS.drift.reset();
 }
 
 /// The challenger that scores in shadow from now on, if any.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::replay::{rebuild, row};
-use super::{Effects, EngineConfig, EngineError, Outcome, Score, States, heads, reasons};
+use super::{Effects, EngineConfig, EngineError, Outcome, Score, States, heads, reasons, watch_score};
 use crate::alert::{Alert, AlertState, Observation, Policies, Transition};
 use crate::customer::words::Splitter;
 use crate::customer::{CustomerState, Item};
 use crate::engine::score::ClassScore;
 use crate::features::Overlap;
 use crate::interaction::{Interaction, Name, Reject, RejectClass, Timestamp};
-use crate::model::{BehaviourRunner, Model, Runner, Step, TextInput};
+use crate::model::{BehaviourRunner, Model, Runner, Step, TextInput, Watch};
 
 /// Where a batch stands; the caller may measure time between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Engine {
     vectors: Vec<f32>,
     features: Vec<f32>,
     next: Vec<f32>,
+    watching: bool,
+    counts: Option<Watch>,
     /// Instead of the bundle's.
     pub(super) horizon_days: Option<u32>,
 }
@@ -76,6 +78,8 @@ impl Engine {
             vectors: Vec::new(),
             features: Vec::new(),
             next: Vec::new(),
+            watching: false,
+            counts: None,
             horizon_days: None,
         })
     }
@@ -89,7 +93,25 @@ impl Engine {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_model(&self, model: Arc<Model>) -> Result<Self, EngineError> {
-        self.with(model, self.policies.clone())
+        let mut engine = self.with(model, self.policies.clone())?;
+        if self.watching {
+            engine.watch();
+        }
+        Ok(engine)
+    }
+
+    /// Counts inputs and outputs from now on, where the bundle has a reference to compare them with.
+    pub fn watch(&mut self) {
+        self.watching = true;
+        self.counts = self.runner.model().reference.clone().map(Watch::new);
+    }
+
+    /// What was counted since the last call; `None` where that is nothing.
+    pub fn take_counts(&mut self) -> Option<Watch> {
+        let counts = self.counts.as_mut().filter(|c| c.interactions() > 0)?;
+        let taken = counts.clone();
+        counts.clear();
+        Some(taken)
     }
 
     /// The same settings with another model and other policies.
@@ -153,6 +175,13 @@ impl Engine {
             self.wave(batch, wave, &mut accepted, states, now, &mut outcomes, &mut alerts).map_err(EngineError)?;
         }
         reached(Phase::Stepped);
+        if let Some(counts) = &mut self.counts {
+            for outcome in outcomes.iter().flatten() {
+                if let Outcome::Scored(score) = outcome {
+                    watch_score(counts, score);
+                }
+            }
+        }
         alerts.sort_by_key(|(index, _)| *index);
         let mut changed: Vec<Box<str>> = turns.into_keys().map(Box::from).collect();
         changed.sort_unstable();
@@ -203,6 +232,9 @@ impl Engine {
         for ((_, a), out) in rows.iter().zip(self.features.chunks_mut(f)) {
             let Some(state) = states.get(&batch[a.index].customer_id) else { continue };
             row(&model.layout, &state.window, state.window.len(), &state.now, &a.item, &mut self.overlap, out);
+            if let Some(counts) = &mut self.counts {
+                counts.input(out);
+            }
         }
         let zero = vec![0.0; s];
         let steps: Vec<Step> = rows

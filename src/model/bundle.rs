@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::future::{self, Future, FutureGolden};
 use super::plan::{Plans, Runner, Step};
-use super::{BehaviourModel, FORMAT, Layout, Manifest, RowGraph, RowRunner, TabularModel, TextInput, Tokenizer, TokenizerFile};
+use super::{BehaviourModel, FORMAT, Layout, Manifest, Reference, RowGraph, RowRunner, TabularModel, TextInput, Tokenizer, TokenizerFile};
 use crate::customer::words;
 use crate::interaction::Name;
 
@@ -47,6 +47,8 @@ pub struct Model {
     pub behaviour: Option<BehaviourModel>,
     /// The dense network that others are measured against.
     pub tabular: Option<TabularModel>,
+    /// How inputs and outputs were distributed where it was fitted.
+    pub reference: Option<Arc<Reference>>,
     pub(super) plans: Plans,
     dir: PathBuf,
 }
@@ -172,6 +174,10 @@ impl Model {
             None => None,
             Some(input) => Some(TabularModel::build(input, file("tabular.onnx")?).map_err(|e| wrong("tabular.onnx", e))?),
         };
+        let reference = match files.get(Reference::FILE) {
+            None => None,
+            Some(bytes) => Some(Arc::new(Reference::read(bytes).map_err(|e| wrong(Reference::FILE, e))?)),
+        };
         let classes = manifest
             .classes
             .iter()
@@ -190,6 +196,7 @@ impl Model {
             future,
             behaviour,
             tabular,
+            reference,
             plans,
             manifest,
             dir,

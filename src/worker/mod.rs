@@ -4,6 +4,7 @@
 
 mod backoff;
 mod cache;
+mod drift;
 mod models;
 mod observed;
 mod prepare;
@@ -110,8 +111,9 @@ impl<L: Log> Worker<L> {
         Self { log, engine, shadow: None, models: None, options, cache, work: Work::None, owned: None }
     }
 
-    /// Serves what `models` says from each next batch on.
+    /// Serves what `models` says from each next batch on, and tells it what it sees.
     pub fn following(mut self, models: Models) -> Self {
+        self.engine.watch();
         self.models = Some(models);
         self
     }
@@ -161,6 +163,9 @@ impl<L: Log> Worker<L> {
             if lag_told.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
                 lag_told = Some(Instant::now());
                 self.observe_log();
+                if let (Some(models), Some(counted)) = (&self.models, self.engine.take_counts()) {
+                    models.counted(&self.engine.model().version, &counted);
+                }
             }
         }
         Ok(())
