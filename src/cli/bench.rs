@@ -8,7 +8,7 @@ mod timed;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ pub struct Args {
     /// Interactions of the first part.
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     interactions: u64,
-    /// Interactions a second in the other parts [default: a quarter of what the first part reached].
+    /// Interactions a second in the other parts [default: a tenth of what the first part reached].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: Option<u64>,
     /// Length of each of the other parts, in seconds.
@@ -135,11 +135,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let latencies = Latencies::default();
     let begun = Instant::now();
     let workers = Workers::start(&log, &model, threads, args.rebuilds_per_commit as usize, &latencies)?;
-    workers.drain(&log, Duration::from_secs(3600))?;
+    workers.wait(&latencies, args.interactions as usize, Duration::from_secs(3600))?;
     let seconds = begun.elapsed().as_secs_f64();
     let throughput =
         Throughput { interactions: args.interactions, seconds, events_per_second: args.interactions as f64 / seconds.max(1e-9) };
-    let rate = args.rate.unwrap_or((throughput.events_per_second / 4.0).max(1.0) as u64);
+    let rate = args.rate.unwrap_or((throughput.events_per_second / 10.0).max(1.0) as u64);
     let steady = workers.part(&log, &mut feed, rate, args.seconds, &latencies, || Ok(()))?;
 
     let mut load_seconds = 0.0;
@@ -228,7 +228,7 @@ impl Workers {
             let work = move || {
                 let engine = Engine::new(model, policies, EngineConfig::default()).map_err(|e| LogError::Fatal(e.to_string()))?;
                 let ended = Worker::new(log, engine, options).following(models).run(&stop, |_| {});
-                failed.store(ended.is_err(), std::sync::atomic::Ordering::SeqCst);
+                failed.store(ended.is_err(), Ordering::SeqCst);
                 ended
             };
             threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work).context("cannot start a worker thread")?);
@@ -236,12 +236,14 @@ impl Workers {
         Ok(Self { models, stop, threads, failed })
     }
 
-    fn drain(&self, log: &Embedded, timeout: Duration) -> anyhow::Result<()> {
+    /// Waits until so many latencies were noted, that is, until so many interactions were committed.
+    fn wait(&self, latencies: &Latencies, count: usize, timeout: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + timeout;
-        while !log.wait_until_drained(Duration::from_millis(200))? {
-            if self.failed.load(std::sync::atomic::Ordering::SeqCst) || Instant::now() > until {
+        while latencies.count() < count {
+            if self.failed.load(Ordering::SeqCst) || Instant::now() > until {
                 return Err(anyhow!("the workers do not come to the end of the input"));
             }
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -259,7 +261,7 @@ impl Workers {
         latencies.take();
         let begun = Instant::now();
         let length = Duration::from_secs(seconds);
-        std::thread::scope(|scope| -> anyhow::Result<()> {
+        let sent = std::thread::scope(|scope| -> anyhow::Result<usize> {
             let middle = scope.spawn(move || {
                 std::thread::sleep(length / 2);
                 middle()
@@ -273,9 +275,10 @@ impl Workers {
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            middle.join().map_err(|_| anyhow!("the swap panicked, which is a defect"))?
+            middle.join().map_err(|_| anyhow!("the swap panicked, which is a defect"))??;
+            Ok(sent)
         })?;
-        self.drain(log, Duration::from_secs(600))?;
+        self.wait(latencies, sent, Duration::from_secs(600))?;
         let mut ms = latencies.take();
         ms.sort_by(f64::total_cmp);
         let quantile = |q: f64| ms.get(((ms.len() as f64 * q) as usize).min(ms.len().saturating_sub(1))).copied().unwrap_or(0.0);

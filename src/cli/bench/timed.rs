@@ -12,6 +12,11 @@ use crate::log::{Commit, Log, LogError, LogEvents, Partition, Polled, Readiness}
 pub struct Latencies(Arc<Mutex<Vec<f64>>>);
 
 impl Latencies {
+    /// How many were noted since they were last taken.
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// What was noted since the last call.
     pub fn take(&self) -> Vec<f64> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
