@@ -75,29 +75,31 @@ const PULL_DAYS: f32 = 60.0;
 const PULL_PURCHASES: f32 = 4.0;
 /// Days that the age is stretched by in the scale of the survival form.
 pub const AGE: f32 = 10.0;
-/// The horizon that the output of spend is of, in days.
-pub const UNIT: f32 = 30.0;
 /// Outputs stay within these bounds.
 pub const MOST_SCALE: f32 = 4.0;
 pub const MOST_RATE: f32 = 6.0;
 pub const MOST_VALUE: f32 = 3.0;
 /// With an output of 0, expected purchases grow nearly as the horizon.
 pub const GROWTH: f32 = 2.0;
+pub const LEAST_GROWTH: f32 = 0.01;
 
 impl SpendHead {
-    /// The customer's purchases in [`UNIT`] days, and the amount of one, before the network has its say.
+    /// The customer's purchases in a day, and the amount of one, before the network has its say.
     pub fn own(&self, past: &Past) -> Expected {
         let rate = (past.purchases + self.rate * PULL_DAYS) / (past.age + PULL_DAYS);
         let value = (past.amount + self.value * PULL_PURCHASES) / (past.purchases + PULL_PURCHASES);
-        Expected { purchases: rate * UNIT, amount: value }
+        Expected { purchases: rate, amount: value }
     }
 
-    /// Expected purchases exp(o₀) · own · (h / 30)^sigmoid(o₁ + 2) and amount = purchases · own value · exp(o₂).
+    /// Expected purchases exp(o₀) · own rate · b / g · ((1 + h / b)^g − 1) with b = age + 10 and g = sigmoid(o₁ + 2), and amount = purchases ·
+    /// own value · exp(o₂). With g → 0 the growth is that of the hazard of the survival form, with g = 1 it is even.
     pub fn expect(&self, output: &[f32], past: &Past, Horizon(days): Horizon) -> Expected {
         let [o0, o1, o2] = [0, 1, 2].map(|i| output.get(i).copied().unwrap_or(0.0));
         let own = self.own(past);
-        let growth = 1.0 / (1.0 + (-(o1 + GROWTH)).exp());
-        let purchases = own.purchases * (o0.clamp(-MOST_RATE, MOST_RATE) + growth * (days / UNIT).max(1e-6).ln()).exp();
+        let growth = (1.0 / (1.0 + (-(o1 + GROWTH)).exp())).max(LEAST_GROWTH);
+        let stretch = past.age + AGE;
+        let time = stretch / growth * (growth * (days.max(0.0) / stretch).ln_1p()).exp_m1();
+        let purchases = own.purchases * o0.clamp(-MOST_RATE, MOST_RATE).exp() * time;
         let amount = purchases * own.amount * o2.clamp(-MOST_VALUE, MOST_VALUE).exp();
         Expected { purchases: purchases * self.purchases, amount: amount * self.amount }
     }

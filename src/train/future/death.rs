@@ -85,8 +85,8 @@ impl ParetoNbd {
         let (most, difference, second) = if alpha >= beta { (alpha, alpha - beta, s + 1.0) } else { (beta, beta - alpha, r + x) };
         let part = |t: f64| hypergeometric(n, second, n + 1.0, difference / (most + t)).ln() - n * (most + t).ln();
         let (early, late) = (part(v.last), part(v.age));
-        // early ≥ late; equal where the last visit is now.
-        let a0 = early + (-(late - early).exp()).ln_1p();
+        // early ≥ late but for rounding; equal where the last visit is now.
+        let a0 = early + (-(late - early).min(0.0).exp()).ln_1p();
         (alive, (s / n).ln() + a0)
     }
 }

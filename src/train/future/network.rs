@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use super::snapshots::Snapshot;
 use crate::features::{BEHAVIOUR, NEED_COLUMNS, needs};
 use crate::model::FutureHead;
-use crate::model::future::{AGE, GROWTH, MOST_RATE, MOST_SCALE, MOST_VALUE, UNIT};
+use crate::model::future::{AGE, GROWTH, LEAST_GROWTH, MOST_RATE, MOST_SCALE, MOST_VALUE};
 use crate::train::lookup::to_vec;
 use crate::train::network::Parameter;
 use crate::train::optimizer::{Optimizer, Settings};
@@ -157,10 +157,11 @@ impl Net {
             terms.push((hazard * (returned.clone().neg() + 1.0) - returns * returned).mean());
         }
         if let Some(spend) = &task.head.spend {
-            let growth = sigmoid(output(3) + GROWTH);
-            let own = column(&|s| spend.own(&s.past).purchases.max(1e-9).ln());
-            let ahead = column(&|s| (s.days / UNIT).max(1e-6).ln());
-            let log = own + output(2).clamp(-MOST_RATE, MOST_RATE) + growth * ahead;
+            let growth = sigmoid(output(3) + GROWTH).clamp_min(LEAST_GROWTH);
+            let own = column(&|s| (spend.own(&s.past).purchases * (s.past.age + AGE)).max(1e-9).ln());
+            let ahead = column(&|s| (s.days / (s.past.age + AGE)).ln_1p());
+            let time = ((growth.clone() * ahead).exp() - 1.0).clamp_min(1e-6).log() - growth.log();
+            let log = own + output(2).clamp(-MOST_RATE, MOST_RATE) + time;
             terms.push(poisson(log.clone(), column(&|s| s.outcome.purchases as f32), task.purchases));
             let value = column(&|s| spend.own(&s.past).amount.max(1e-9).ln()) + output(4).clamp(-MOST_VALUE, MOST_VALUE);
             terms.push(poisson(log + value, column(&|s| s.outcome.amount as f32), task.amount));
@@ -208,8 +209,8 @@ fn poisson(log: Tensor<2>, y: Tensor<2>, scale: f32) -> Tensor<1> {
     (log.clone().exp() - y * log).mean().mul_scalar(1.0 / scale.max(1e-6))
 }
 
-/// Settings of [`fit`].
-pub const EPOCHS: usize = 4;
+/// Settings of [`fit`]: little and slowly, because what the next period has in common with the past is learnt first.
+const EPOCHS: usize = 3;
 const BATCH: usize = 256;
 
 /// Trains a network. `progress` is told the share done and the loss.
@@ -218,7 +219,7 @@ pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed);
     let total = EPOCHS * snapshots.len().div_ceil(BATCH);
     let settings = Settings {
-        learning_rate: 3e-3,
+        learning_rate: 1e-3,
         beta1: 0.9,
         beta2: 0.99,
         epsilon: 1e-8,

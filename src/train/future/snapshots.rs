@@ -58,7 +58,9 @@ pub struct Draw {
 /// Most snapshots of one customer.
 const MOST: f64 = 64.0;
 /// Share of snapshots right after an interaction; the others are at any time since the first one.
-const AFTER: f64 = 0.4;
+const AFTER: f64 = 0.15;
+/// Exponent below 1: later times, and with them customers known for long, are drawn more often; they are most like what is asked about.
+const LATE: f64 = 0.7;
 /// Shortest horizon, in days.
 const SHORTEST: f64 = 1.0;
 
@@ -92,7 +94,7 @@ pub fn draw(timelines: &[Timeline<'_>], numbers: &HashMap<u32, u32>, wanted: Dra
                     let item = rng.random_range(0..eligible);
                     (timeline.items[item].occurred_at, item + 1)
                 } else {
-                    let at = later(first, rng.random::<f64>() * span);
+                    let at = later(first, rng.random::<f64>().powf(LATE) * span);
                     // Not before the first interaction: nobody is known then.
                     (at, timeline.before(at).max(1))
                 };

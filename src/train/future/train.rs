@@ -52,6 +52,9 @@ const FEWEST: usize = 50;
 /// Standard deviation of the logarithm of a forecast, at the least.
 const LEAST_ERROR: f32 = 0.02;
 
+/// How much of the change of level after a cut in time is believed: that of one period is as much season as it is trend.
+const LEVEL: f32 = 0.5;
+
 struct Data<'a> {
     timelines: Vec<Timeline<'a>>,
     categories: Vec<String>,
@@ -226,13 +229,14 @@ impl<'a> Data<'a> {
     /// Fits what turns outputs into probabilities and sums.
     fn calibrate(&self, head: &mut FutureHead, net: &Net, snapshots: &[Snapshot]) {
         let out = self.run(head, net, snapshots);
+        let level = if self.holdout == Holdout::Customers { 1.0 } else { LEVEL };
         if let Some(churn) = &mut head.churn {
             let logits: Vec<Vec<f32>> =
                 snapshots.iter().zip(out.survival.chunks(2)).map(|(s, o)| vec![0.0, return_logit(o, &s.past, Horizon(s.days))]).collect();
             let returned: Vec<usize> = snapshots.iter().map(|s| usize::from(s.outcome.returned)).collect();
             if returned.contains(&0) && returned.contains(&1) {
                 let scaling = calibrate::fit(&logits, &returned, true);
-                *churn = ChurnHead { scale: scaling.scale, bias: scaling.bias[1] - scaling.bias[0] };
+                *churn = ChurnHead { scale: scaling.scale, bias: level * (scaling.bias[1] - scaling.bias[0]) };
             }
         }
         if let Some(spend) = &mut head.spend {
@@ -245,7 +249,7 @@ impl<'a> Data<'a> {
             }
             let all = sums.values().fold([0.0; 4], |a, b| std::array::from_fn(|i| a[i] + b[i]));
             let factor = |i: usize| if all[i] > 0.0 && all[i + 2] > 0.0 { (all[i + 2] / all[i]).clamp(0.2, 5.0) as f32 } else { 1.0 };
-            (spend.purchases, spend.amount) = (factor(0), factor(1));
+            (spend.purchases, spend.amount) = (factor(0).powf(level), factor(1).powf(level));
             // How far off forecasts were that knew nothing of their time.
             let error = |i: usize| {
                 let logs: Vec<f64> = sums.values().filter(|s| s[i] > 0.0 && s[i + 2] > 0.0).map(|s| (s[i + 2] / s[i]).ln()).collect();
