@@ -2,12 +2,14 @@
 """Runs a bundle's graphs in ONNX Runtime on the inputs that tract read and compares every output.
 
 Each line of --inputs: tokens, bag, scale → vector (text_cnn.onnx); vector, features, state → outputs (sequence.onnx).
-The graphs from rows to rows (autoencoder.onnx, tabular.onnx) are run on their rows of golden.json, where the bundle has them.
+The graphs from rows to rows (autoencoder.onnx, tabular.onnx) are run on their rows of golden.json, where the bundle has them, and future.onnx on
+those of golden_future.json.
 A difference above 1e-5 (of the value, where it is above 1) fails: the largest is printed, exit 1.
 """
 
 import argparse
 import json
+import os
 import sys
 
 import numpy as np
@@ -50,6 +52,17 @@ def main():
             sys.exit(f"{name}: outputs {sorted(outputs)} in ONNX Runtime, {sorted(rows['outputs'])} in golden.json")
         for output, found in zip(outputs, graph.run(None, {"features": row(rows["input"], np.float32)})):
             compare(f"{name}:{output}", rows["outputs"][output], found)
+    if os.path.exists(f"{args.bundle}/golden_future.json"):
+        lines += 1
+        with open(f"{args.bundle}/golden_future.json", encoding="utf-8") as file:
+            golden = json.load(file)
+        graph = load("future.onnx")
+        inputs = {i.name: np.array(golden["inputs"][i.name], np.float32).reshape(-1, i.shape[1]) for i in graph.get_inputs()}
+        names_of_future = [output.name for output in graph.get_outputs()]
+        if sorted(names_of_future) != sorted(golden["outputs"]):
+            sys.exit(f"future.onnx: outputs {sorted(names_of_future)} in ONNX Runtime, {sorted(golden['outputs'])} in golden_future.json")
+        for output, found in zip(names_of_future, graph.run(None, inputs)):
+            compare(f"future.onnx:{output}", golden["outputs"][output], found.reshape(1, -1))
     with open(args.inputs or "/dev/null", encoding="utf-8") as file:
         for line in map(json.loads, file):
             lines += 1

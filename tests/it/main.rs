@@ -12,6 +12,8 @@ mod demo;
 mod embedded_log;
 mod engine;
 mod exactly_once;
+#[cfg(feature = "train")]
+mod future;
 mod http;
 mod import;
 mod kafka_log;

@@ -19,7 +19,7 @@ use crate::process::{Process, cache, rapport, root};
 
 const EACH: usize = 40;
 
-fn at(day: usize, minute: usize) -> String {
+pub fn at(day: usize, minute: usize) -> String {
     Timestamp((19_700 + day) as i64 * Timestamp::MICROS_PER_DAY + minute as i64 * 60_000_000).to_string()
 }
 
@@ -84,7 +84,7 @@ fn train(job: &Job) -> Vec<String> {
 }
 
 /// The folder of `i.jsonl` and `bundle`; trained once per test process.
-fn trained() -> &'static Path {
+pub fn trained() -> &'static Path {
     static DIR: OnceLock<(tempfile::TempDir, Vec<String>)> = OnceLock::new();
     let (dir, notes) = DIR.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a folder");
@@ -212,7 +212,14 @@ fn onnx_runtime_agrees_on_both_graphs() {
     command.arg(root().join("tests/check_onnx.py")).args(["--bundle".as_ref(), trained().join("bundle").as_os_str()]);
     let checked = Process::spawn("check-onnx", command, dir.path()).wait(Duration::from_secs(120));
     assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
-    for output in ["autoencoder.onnx:code", "autoencoder.onnx:reconstruction", "tabular.onnx:churn", "tabular.onnx:dissatisfied"] {
+    for output in [
+        "autoencoder.onnx:code",
+        "autoencoder.onnx:reconstruction",
+        "tabular.onnx:churn",
+        "tabular.onnx:dissatisfied",
+        "future.onnx:survival",
+        "future.onnx:spend",
+    ] {
         assert!(checked.stdout.contains(output), "{}", checked.stdout);
     }
 }

@@ -396,6 +396,12 @@ mod tests {
         let mut states = States::new();
         let mut engine = Engine::new(model.clone(), Arc::new(Policies::standard()), EngineConfig::default()).expect("an engine");
         let effects = engine.apply(&batch, &mut states, Timestamp(0)).expect("scores");
+        // The batch does not matter, to the last bit.
+        let mut others = States::new();
+        let parts = batch.chunks(7).flat_map(|part| engine.apply(part, &mut others, Timestamp(0)).expect("scores").outcomes);
+        for (whole, part) in effects.outcomes.iter().zip(parts.collect::<Vec<_>>()) {
+            assert!(matches!((whole, &part), (Outcome::Scored(a), Outcome::Scored(b)) if a == b), "{whole:?} {part:?}");
+        }
         let Some(Outcome::Scored(score)) = effects.outcomes.into_iter().next_back() else { panic!("not scored") };
         let probability = |s: &crate::engine::Score| s.churn.expect("churn").probability;
         let later = |engine: &mut Engine, days: i64| {
