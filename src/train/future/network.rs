@@ -211,13 +211,16 @@ fn poisson(log: Tensor<2>, y: Tensor<2>, scale: f32) -> Tensor<1> {
 
 /// Settings of [`fit`]: little and slowly, because what the next period has in common with the past is learnt first.
 const EPOCHS: usize = 3;
+const LEAST_STEPS: usize = 1000;
 const BATCH: usize = 256;
 
 /// Trains a network. `progress` is told the share done and the loss.
 pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u64, mut progress: impl FnMut(f32, f32)) -> Net {
     let mut net = Net::new(frequencies, seed);
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed);
-    let total = EPOCHS * snapshots.len().div_ceil(BATCH);
+    let steps = snapshots.len().div_ceil(BATCH).max(1);
+    let epochs = EPOCHS.max(LEAST_STEPS.div_ceil(steps));
+    let total = epochs * steps;
     let settings = Settings {
         learning_rate: 1e-3,
         beta1: 0.9,
@@ -233,7 +236,7 @@ pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u
     let mut gradients: Vec<Vec<f32>> = net.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
     let mut order: Vec<usize> = (0..snapshots.len()).collect();
     let mut done = 0;
-    for _ in 0..EPOCHS {
+    for _ in 0..epochs {
         order.shuffle(&mut rng);
         for rows in order.chunks(BATCH) {
             let batch: Vec<&Snapshot> = rows.iter().map(|&i| &snapshots[i]).collect();

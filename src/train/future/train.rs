@@ -236,7 +236,9 @@ impl<'a> Data<'a> {
             let returned: Vec<usize> = snapshots.iter().map(|s| usize::from(s.outcome.returned)).collect();
             if returned.contains(&0) && returned.contains(&1) {
                 let scaling = calibrate::fit(&logits, &returned, true);
-                *churn = ChurnHead { scale: scaling.scale, bias: level * (scaling.bias[1] - scaling.bias[0]) };
+                let (scale, fitted) = (scaling.scale, scaling.bias[1] - scaling.bias[0]);
+                let level_before = same_level(&logits, scale);
+                *churn = ChurnHead { scale, bias: level_before + level * (fitted - level_before) };
             }
         }
         if let Some(spend) = &mut head.spend {
@@ -311,6 +313,18 @@ impl<'a> Data<'a> {
         let forecast = head.spend.map(|h| forecast_of(&h, rows.iter().filter_map(|r| r.ahead.spend)));
         report(&rows, baselines, horizon_days, forecast)
     }
+}
+
+/// The bias with which logits × scale have the mean probability that they had without either.
+fn same_level(logits: &[Vec<f32>], scale: f32) -> f32 {
+    let mean = |scale: f32, bias: f32| logits.iter().map(|l| f64::from(1.0 / (1.0 + (-(l[1] * scale + bias)).exp()))).sum::<f64>();
+    let wanted = mean(1.0, 0.0);
+    let (mut low, mut high) = (-50.0, 50.0);
+    for _ in 0..40 {
+        let middle = (low + high) / 2.0;
+        if mean(scale, middle) < wanted { low = middle } else { high = middle }
+    }
+    (low + high) / 2.0
 }
 
 fn top(head: &ClassHead, logits: &[f32]) -> ClassScore {
