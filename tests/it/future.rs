@@ -17,14 +17,18 @@ fn run(dir: &Path, command: &str, input: &str, extra: &[&str]) -> Finished {
     rapport(dir, arguments, Duration::from_secs(60))
 }
 
+fn path(dir: &Path, name: &str) -> String {
+    dir.join(name).to_str().expect("a path").to_owned()
+}
+
 /// Churn of every customer as of a day, in order of customer.
 fn churn(dir: &Path, day: usize, extra: &[&str]) -> (Vec<f64>, String) {
-    let day = at(day, 0);
-    let mut arguments = vec!["--output", "s.jsonl", "--as-of", &day];
+    let (day, file) = (at(day, 0), path(dir, "s.jsonl"));
+    let mut arguments = vec!["--output", &file, "--as-of", &day];
     arguments.extend(extra);
     let done = run(dir, "score", "--input", &arguments);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let text = std::fs::read_to_string(dir.join("s.jsonl")).expect("scores");
+    let text = std::fs::read_to_string(&file).expect("scores");
     let scores = text.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON"));
     (scores.map(|s| s["churn"]["probability"].as_f64().expect("a probability")).collect(), done.stderr)
 }
@@ -45,7 +49,7 @@ fn silence_raises_churn_and_a_longer_horizon_lowers_it() {
 #[test]
 fn parquet_has_the_columns_of_the_json() {
     let dir = tempfile::tempdir().expect("a folder");
-    let done = run(dir.path(), "score", "--input", &["--output", "s.parquet"]);
+    let done = run(dir.path(), "score", "--input", &["--output", &path(dir.path(), "s.parquet")]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let reader = SerializedFileReader::new(std::fs::File::open(dir.path().join("s.parquet")).expect("scores")).expect("Parquet");
     let columns: Vec<String> = reader.metadata().file_metadata().schema_descr().columns().iter().map(|c| c.path().string()).collect();
@@ -58,7 +62,8 @@ fn parquet_has_the_columns_of_the_json() {
 fn evaluation_as_of_a_time_judges_beside_baselines() {
     let dir = tempfile::tempdir().expect("a folder");
     let day = at(360, 0);
-    let done = run(dir.path(), "evaluate", "--interactions", &["--as-of", &day, "--horizon-days", "30", "--json", "e.json"]);
+    let done =
+        run(dir.path(), "evaluate", "--interactions", &["--as-of", &day, "--horizon-days", "30", "--json", &path(dir.path(), "e.json")]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let report: Value = serde_json::from_slice(&std::fs::read(dir.path().join("e.json")).expect("a report")).expect("JSON");
     let churn = &report["tasks"]["churn"];
