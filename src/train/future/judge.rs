@@ -109,6 +109,20 @@ pub struct SpendReport {
     pub baselines: BTreeMap<&'static str, SpendQuality>,
 }
 
+impl SpendReport {
+    /// Where the rows are of several times: makes the sums those of one time, on average.
+    pub fn per_time(&mut self, times: usize) {
+        let n = times.max(1) as f64;
+        let Forecast { purchases, amount } = &mut self.expected;
+        for total in [purchases, amount] {
+            (total.expected, total.low, total.high) = (total.expected / n, total.low / n, total.high / n);
+        }
+        for sums in [&mut self.actual, &mut self.last_period] {
+            (sums.purchases, sums.amount) = (sums.purchases / n, sums.amount / n);
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Sums {
     pub purchases: f64,

@@ -90,7 +90,10 @@ pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64
     let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
         held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
     data.calibrate(&mut head, &net, &calibration);
-    let report = data.report(&head, &net, &judged, &baselines, horizon);
+    let mut report = data.report(&head, &net, &judged, &baselines, horizon);
+    if let Some(spend) = &mut report.spend {
+        spend.per_time(after.len());
+    }
     let json = |value: Value| -> anyhow::Result<Vec<u8>> { Ok((serde_json::to_string(&value)? + "\n").into_bytes()) };
     let files = BTreeMap::from([
         (GRAPH.to_owned(), export::graph(&net, &head)),
@@ -126,9 +129,10 @@ impl<'a> Data<'a> {
             Holdout::Time { from, .. } => (from, from.0),
             Holdout::Customers => (self.end, self.first.0 + (last - self.first.0) / 2),
         };
-        let mut times: Vec<Timestamp> = (0..TIMES).map(|i| Timestamp(from + (last.max(from) - from) * i / (TIMES - 1))).collect();
-        times.dedup();
-        (cut, times)
+        // A week apart at least: the same customers a day later are the same again.
+        let steps = ((last - from) / (7 * Timestamp::MICROS_PER_DAY)).clamp(0, TIMES - 1);
+        let times = (0..=steps).map(|i| Timestamp(from + (last - from) * i / steps.max(1)));
+        (cut, times.collect())
     }
 
     fn is_held_out(&self, id: &str) -> bool {
