@@ -35,10 +35,10 @@ fn topics_are_created_once_and_never_changed() {
     };
     let first = create("3");
     assert_eq!(first.code, Some(0), "{}", first.stderr);
-    assert_eq!(first.stdout.lines().filter(|l| l.ends_with("created")).count(), 6, "{}", first.stdout);
+    assert_eq!(first.stdout.lines().filter(|l| l.ends_with("created")).count(), 7, "{}", first.stdout);
     let again = create("3");
     assert_eq!(again.code, Some(0), "{}", again.stderr);
-    assert_eq!(again.stdout.lines().filter(|l| l.contains("exists with")).count(), 6, "{}", again.stdout);
+    assert_eq!(again.stdout.lines().filter(|l| l.contains("exists with")).count(), 7, "{}", again.stdout);
     let other = create("5");
     assert_eq!(other.code, Some(1));
     assert!(other.stderr.contains("--partitions 3"), "{}", other.stderr);
