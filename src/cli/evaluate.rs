@@ -82,8 +82,8 @@ fn print(report: &Report) -> anyhow::Result<()> {
     };
     for (task, r) in &report.tasks {
         line(task, &r.quality)?;
-        for (baseline, q) in &r.baselines {
-            line(&format!("  {baseline}"), &q.quality)?;
+        for (name, baseline) in &r.baselines {
+            line(&format!("  {}", baseline.title(name)), &baseline.quality)?;
         }
     }
     future(&report.future, &mut out)?;

@@ -91,7 +91,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let line = |q: &crate::train::metrics::Quality| {
             format!("accuracy {:.1}, macro-F1 {:.1}, log-loss {:.3}", 100.0 * q.accuracy, 100.0 * q.macro_f1, q.log_loss)
         };
-        let baselines: String = report.baselines.iter().map(|(name, b)| format!("; {name}: {}", line(&b.quality))).collect();
+        let baselines: String = report.baselines.iter().map(|(name, b)| format!("; {}: {}", b.title(name), line(&b.quality))).collect();
         eprintln!("{task} on {} labels set aside: {}{baselines}", report.quality.n, line(&report.quality));
         report.verdicts.iter().for_each(|verdict| eprintln!("  {verdict}"));
     }

@@ -46,7 +46,7 @@ pub struct Model {
     /// Segments and anomaly.
     pub behaviour: Option<BehaviourModel>,
     /// The dense network that others are measured against.
-    pub tabular: Option<TabularModel>,
+    pub tabular: Option<Arc<TabularModel>>,
     /// How inputs and outputs were distributed where it was fitted.
     pub reference: Option<Arc<Reference>>,
     pub(super) plans: Plans,
@@ -172,7 +172,7 @@ impl Model {
         };
         let tabular = match &layout.tabular {
             None => None,
-            Some(input) => Some(TabularModel::build(input, file("tabular.onnx")?).map_err(|e| wrong("tabular.onnx", e))?),
+            Some(input) => Some(Arc::new(TabularModel::build(input, file("tabular.onnx")?).map_err(|e| wrong("tabular.onnx", e))?)),
         };
         let reference = match files.get(Reference::FILE) {
             None => None,

@@ -74,18 +74,15 @@ impl TabularModel {
 
 /// Runs the baseline; one per thread.
 pub struct TabularRunner {
-    model: Arc<super::Model>,
+    model: Arc<TabularModel>,
     runner: RowRunner,
 }
 
 impl TabularRunner {
-    /// `None` for a model without the baseline.
-    ///
     /// # Errors
-    /// tract's message; does not happen for a model that was loaded and checked.
-    pub fn new(model: &Arc<super::Model>) -> Result<Option<Self>, String> {
-        let Some(part) = &model.tabular else { return Ok(None) };
-        Ok(Some(Self { model: model.clone(), runner: RowRunner::new(part.graph.clone())? }))
+    /// tract's message; does not happen for a model that was built.
+    pub fn new(model: &Arc<TabularModel>) -> Result<Self, String> {
+        Ok(Self { model: model.clone(), runner: RowRunner::new(model.graph.clone())? })
     }
 
     /// Probabilities of `target` ([`CHURN`] or [`DISSATISFIED`]), one per row of [`TabularInput::row`]; `None` where the bundle has no such target.
@@ -93,7 +90,7 @@ impl TabularRunner {
     /// # Errors
     /// tract's message, where the graph does not fit its preprocessing.
     pub fn predict(&mut self, target: &str, rows: Vec<Vec<f64>>) -> Result<Option<Vec<f32>>, String> {
-        let Some(part) = &self.model.tabular else { return Ok(None) };
+        let part = &self.model;
         let (Some(pipeline), Some(&start)) = (part.input.targets.get(target), part.starts.get(target)) else { return Ok(None) };
         let inputs: Vec<Vec<f32>> = rows
             .into_iter()

@@ -16,7 +16,7 @@ use super::metrics::Row;
 use super::record::{Counts, Labels, Recording, read_interactions, record};
 use super::slices::{Names, Who};
 use super::tfidf::{Exchange, Tfidf};
-use super::{SATISFACTION_CLASSES, TFIDF, satisfaction_class, tfidf};
+use super::{SATISFACTION_CLASSES, TFIDF, satisfaction_class, tabular, tfidf};
 use crate::alert::Policies;
 use crate::engine::{ClassScore, Engine, EngineConfig, Outcome, Score, States};
 use crate::interaction::{Interaction, SATISFACTION, Timestamp};
@@ -232,6 +232,9 @@ impl Judges {
             let task = Task { labels: judge.labels.clone(), event: is_satisfaction.then_some(0), mean, names: &self.names, seed: SEED };
             if let Some(mut report) = report(&task, &judge.rows, &baselines) {
                 report.unknown_labels = (!is_satisfaction).then_some(judge.unknown_labels);
+                if let (true, Some(dense)) = (is_satisfaction, &model.tabular) {
+                    tabular::add(&mut report, &task, &judge.rows, dense, recording)?;
+                }
                 tasks.insert(judge.task.clone(), report);
             }
         }

@@ -35,6 +35,9 @@ pub struct Task<'a> {
 /// A simpler model on the same rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Baseline {
+    /// What it is judged on, where that is not the whole task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<&'static str>,
     #[serde(flatten)]
     pub quality: Quality,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +50,13 @@ pub struct Baseline {
 pub struct Difference {
     pub value: f64,
     pub interval: Interval,
+}
+
+impl Baseline {
+    /// As tables call it.
+    pub fn title(&self, name: &str) -> String {
+        self.of.map_or_else(|| name.to_owned(), |of| format!("{name} ({of})"))
+    }
 }
 
 /// Quality of the model on one task, and of its baselines on the same rows.
@@ -132,7 +142,7 @@ pub fn report(task: &Task<'_>, rows: &[Judged], baselines: &[(&'static str, Vec<
         let difference =
             difference.map(|((name, (mine, theirs)), interval)| (name, Difference { value: mine - theirs, interval: *interval }));
         let difference = difference.filter(|(name, d)| *name != "ece" && d.value.is_finite()).collect();
-        (*name, Baseline { quality: judge(rows.iter().copied()), auroc: area(&rows), difference })
+        (*name, Baseline { of: None, quality: judge(rows.iter().copied()), auroc: area(&rows), difference })
     });
     let baselines: BTreeMap<&'static str, Baseline> = baselines.collect();
     for (slice, interval) in said.iter_mut().zip(of_slices) {

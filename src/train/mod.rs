@@ -45,6 +45,7 @@ pub mod judge;
 pub mod metrics;
 pub mod record;
 pub mod slices;
+pub mod tabular;
 pub mod tfidf;
 
 /// Names of the classes of satisfaction, as scores have them.

@@ -178,8 +178,9 @@ fn silence_and_strange_behaviour_show() {
 #[test]
 fn the_dense_baseline_knows_who_churns_and_who_is_dissatisfied() {
     let model = Model::load(trained().join("bundle")).expect("a sound bundle");
-    let mut runner = TabularRunner::new(&model).expect("runs").expect("the bundle has the baseline");
-    let input = model.tabular.as_ref().expect("the baseline").input.clone();
+    let dense = model.tabular.as_ref().expect("the bundle has the baseline");
+    let mut runner = TabularRunner::new(dense).expect("runs");
+    let input = &dense.input;
     assert_eq!(input.kinds.names(), ["email", "message", "purchase"]);
     // Emails complain, messages thank.
     let day = |d: i64| Timestamp((19_700 + d) * Timestamp::MICROS_PER_DAY);
@@ -201,6 +202,28 @@ fn the_dense_baseline_knows_who_churns_and_who_is_dissatisfied() {
     let p = runner.predict(CHURN, rows).expect("runs").expect("a target");
     assert!(p[0] > 0.7 && p[0] > p[1] + 0.2, "{p:?}");
     assert_eq!(runner.predict("spend", vec![]).expect("runs"), None);
+}
+
+#[test]
+fn evaluate_puts_the_dense_network_beside_the_others() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let paths =
+        [trained().join("bundle"), trained().join("i.jsonl"), dir.path().join("e.json")].map(|p| p.to_str().expect("a path").to_owned());
+    let as_of = at(365, 0);
+    let arguments = ["evaluate", "--model", &paths[0], "--interactions", &paths[1], "--as-of", &as_of, "--json", &paths[2]];
+    let done = rapport(dir.path(), arguments, Duration::from_secs(60));
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stdout.contains("tabular (dissatisfied or not)"), "{}", done.stdout);
+    let report: Value = serde_json::from_slice(&std::fs::read(&paths[2]).expect("a report")).expect("JSON");
+    let satisfaction = &report["tasks"]["satisfaction"];
+    let dense = &satisfaction["baselines"]["tabular"];
+    // The kind says it all.
+    assert!(dense["auroc"].as_f64() > Some(0.9) && dense["log_loss"].as_f64() < Some(0.5), "{dense}");
+    assert_eq!((&dense["n"], &dense["of"]), (&satisfaction["n"], &"dissatisfied or not".into()));
+    let churn = &report["tasks"]["churn"]["baselines"]["tabular"];
+    assert!(churn["auroc"].as_f64() > Some(0.7), "{churn}");
+    let made: Value = serde_json::from_slice(&std::fs::read(trained().join("bundle/report.json")).expect("a report")).expect("JSON");
+    assert!(made["tasks"]["satisfaction"]["baselines"]["tabular"]["auroc"].as_f64() > Some(0.8), "{made}");
 }
 
 #[test]

@@ -14,11 +14,12 @@ use crate::customer::{CustomerState, words};
 use crate::engine::{Ahead, ClassScore, Engine, Forecast, Spend, States, forecast_of};
 use crate::features::{Past, past};
 use crate::interaction::Timestamp;
-use crate::model::Model;
+use crate::model::{CHURN, Model, TabularRunner};
 use crate::train::bootstrap::{FIGURES, Interval, Weighted, intervals};
 use crate::train::judge::ece_limit;
 use crate::train::metrics::{Bin, expected_calibration_error, reliability, roc};
 use crate::train::record::Recording;
+use crate::train::tabular::TABULAR;
 
 /// One customer as of a time: what was said, and what came.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct Row {
     /// Days since the customer's own last interaction.
     pub recency: f64,
     pub visits: Option<Visits>,
+    /// What the bundle's dense network says of churn.
+    pub tabular: Option<f64>,
 }
 
 /// Quality of the tasks of the future; a task without labels or without a head is absent.
@@ -169,7 +172,7 @@ pub fn judge(engine: &mut Engine, states: &States, recording: &Recording, at: Ti
     let empty = CustomerState::default();
     let known: Vec<(&CustomerState, Timestamp)> = timelines.iter().map(|t| (states.get(t.id).unwrap_or(&empty), at)).collect();
     let ahead = engine.ahead(&known)?;
-    let rows: Vec<Row> = timelines
+    let mut rows: Vec<Row> = timelines
         .iter()
         .zip(&known)
         .zip(ahead)
@@ -184,12 +187,25 @@ pub fn judge(engine: &mut Engine, states: &States, recording: &Recording, at: Ti
                 past: past(&state.now, at),
                 recency: at.days_since(state.now.last_by_customer.max(state.now.first)),
                 visits: timeline.visits(upto, at),
+                tabular: None,
             }
         })
         .collect();
+    for (row, p) in rows.iter_mut().zip(tabular(engine.model(), &known, days)?) {
+        row.tabular = Some(p);
+    }
     let head = engine.model().manifest.future.as_ref().and_then(|f| f.spend);
     let forecast = head.map(|head| forecast_of(&head, rows.iter().filter_map(|r| r.ahead.spend)));
     Ok(report(&rows, &baselines, days, forecast))
+}
+
+/// The dense network's churn over the horizon that it was fitted for; nothing over another.
+fn tabular(model: &Model, known: &[(&CustomerState, Timestamp)], days: u32) -> anyhow::Result<Vec<f64>> {
+    let Some(dense) = model.tabular.as_ref().filter(|_| days == model.manifest.training.horizon_days) else { return Ok(Vec::new()) };
+    let last = |state: &CustomerState| state.window.back().map_or((0, 0), |item| (item.kind, item.channel));
+    let input = |(state, at): &(&CustomerState, Timestamp)| dense.input.row(&state.now, last(state).0, last(state).1, *at);
+    let said = TabularRunner::new(dense).and_then(|mut runner| runner.predict(CHURN, known.iter().map(input).collect()));
+    Ok(said.map_err(anyhow::Error::msg)?.unwrap_or_default().into_iter().map(f64::from).collect())
 }
 
 fn read_baselines(model: &Model) -> anyhow::Result<Baselines> {
@@ -225,6 +241,9 @@ fn churn(rows: &[Row], baselines: &Baselines, days: u32) -> Option<ChurnReport> 
     };
     if let Some(recency) = &baselines.recency {
         add("recency", &|r| Some(1.0 - recency.returns(r.recency, f64::from(days))));
+    }
+    if rows.iter().any(|r| r.tabular.is_some()) {
+        add(TABULAR, &|r| r.tabular);
     }
     for (name, model) in baselines.models() {
         // Who has never come is nobody to these models: like a customer who came today.
@@ -414,6 +433,7 @@ mod tests {
             past: Past::default(),
             recency: 3.0,
             visits: None,
+            tabular: None,
         }
     }
 

@@ -311,6 +311,7 @@ impl<'a> Data<'a> {
                     past: s.past,
                     recency: f64::from(s.recency),
                     visits: timeline.visits(timeline.before(s.at), s.at),
+                    tabular: None,
                 }
             })
             .collect();

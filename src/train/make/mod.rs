@@ -27,10 +27,10 @@ use super::judge::{self, Task, TaskReport};
 use super::record::{Counts, Recording, Sample, record_sample};
 use super::report::{self, Report};
 use super::slices::Names;
-use super::{SATISFACTION_CLASSES, TFIDF, fit, future, reference, satisfaction_class, search, segments, write};
+use super::{SATISFACTION_CLASSES, TFIDF, fit, future, reference, satisfaction_class, search, segments, tabular, write};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
-use crate::model::Reference;
+use crate::model::{Reference, TabularModel};
 
 /// What to train from and where to put it.
 #[derive(Debug, Clone)]
@@ -111,7 +111,16 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let mut files = prepared.files(&network, behaviour.golden)?;
     files.extend(behaviour.graphs);
     let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts };
-    let tasks = judge.tasks(&Said::of(&network, &judged), &mut files, &mut notes);
+    let said = Said::of(&network, &judged);
+    let mut tasks = judge.tasks(&said, &mut files, &mut notes);
+    if let (Some(report), Some(input), Some(graph)) = (tasks.get_mut(SATISFACTION), &prepared.layout.tabular, files.get("tabular.onnx")) {
+        let dense = TabularModel::build(input, graph).map_err(anyhow::Error::msg)?;
+        let rows = heads.satisfaction_rows(&said, &prepared, &parts.judge);
+        let names = Names::of(&recording);
+        let labels = SATISFACTION_CLASSES.map(String::from).to_vec();
+        let task = judge::Task { labels, event: Some(0), mean: prepared.mean, names: &names, seed: job.seed };
+        tabular::add(report, &task, &rows, &dense.into(), &recording)?;
+    }
     let mut reference = reference::reference(&network, &prepared, &heads, &fitted);
     let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &Span { from, to });
     manifest.behaviour = behaviour.head;

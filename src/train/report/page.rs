@@ -88,7 +88,7 @@ fn summary(report: &Report) -> String {
             let q = &b.quality;
             html += &format!(
                 "<tr class=\"baseline\"><td>{}</td><td></td><td>{}</td><td></td><td>{}</td><td></td><td>{}</td><td></td><td>{:.3}</td><td>{:.3}</td><td></td></tr>\n",
-                escape(baseline),
+                escape(&b.title(baseline)),
                 percent(q.accuracy),
                 percent(q.macro_f1),
                 area(b.auroc),
@@ -138,7 +138,7 @@ fn one_task(name: &str, t: &TaskReport) -> anyhow::Result<String> {
     }
     html += &matrix(&t.confusion);
     html += "</div>\n";
-    html += &slices(&t.slices, t.baselines.keys().next().copied());
+    html += &slices(&t.slices, t.baselines.iter().find(|(_, b)| b.of.is_none()).map(|(name, _)| *name));
     html += "</section>\n";
     Ok(html)
 }
