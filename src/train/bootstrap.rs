@@ -174,14 +174,18 @@ impl Weighted {
 }
 
 /// The 95th percentile of the calibration error that a perfectly calibrated model shows where it says these probabilities: what happens is drawn from
-/// them, [`RESAMPLES`] times.
-pub fn calibration_limit(probabilities: &[f64], seed: u64) -> f64 {
-    let mut probabilities = probabilities.to_vec();
-    probabilities.sort_by(f64::total_cmp);
+/// them, [`RESAMPLES`] times. `(probability, group)`: outcomes of one group are drawn together, since looks at one customer within the same span
+/// see nearly the same outcome; `None` stands alone.
+pub fn calibration_limit(said: &[(f64, Option<u32>)], seed: u64) -> f64 {
+    let mut said = said.to_vec();
+    said.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let groups = said.iter().filter_map(|s| s.1).max().map_or(0, |g| g as usize + 1);
     let mut errors: Vec<f64> = (0..RESAMPLES as u64)
         .map(|i| {
             let mut rng = SmallRng::seed_from_u64(seed ^ i.wrapping_mul(0x2545_f491_4f6c_dd1d));
-            let drawn: Vec<(f64, bool)> = probabilities.iter().map(|p| (*p, rng.random::<f64>() < *p)).collect();
+            let shared: Vec<f64> = (0..groups).map(|_| rng.random()).collect();
+            let mut happens = |p: f64, group: Option<u32>| group.map_or_else(|| rng.random(), |g| shared[g as usize]) < p;
+            let drawn: Vec<(f64, bool)> = said.iter().map(|(p, group)| (*p, happens(*p, *group))).collect();
             expected_calibration_error(&drawn, 10)
         })
         .collect();
@@ -249,7 +253,8 @@ mod tests {
     fn a_calibrated_model_stays_below_the_limit_nineteen_times_of_twenty() {
         let rows = rows(500);
         let said: Vec<f64> = rows.iter().map(|r| f64::from(r.p[0])).collect();
-        let limit = calibration_limit(&said, 9);
+        let alone = |said: &[f64]| said.iter().map(|p| (*p, None)).collect::<Vec<_>>();
+        let limit = calibration_limit(&alone(&said), 9);
         let mut rng = SmallRng::seed_from_u64(77);
         let below = (0..400).filter(|_| {
             let drawn: Vec<_> = said.iter().map(|p| (*p, rng.random::<f64>() < *p)).collect();
@@ -258,6 +263,9 @@ mod tests {
         let share = below.count() as f64 / 400.0;
         assert!((share - 0.95).abs() < 0.04, "{share}");
         // More rows, less chance.
-        assert!(calibration_limit(&said.repeat(10), 9) < 0.5 * limit);
+        assert!(calibration_limit(&alone(&said.repeat(10)), 9) < 0.5 * limit);
+        // Ten looks at the same customers are no more rows than one.
+        let looks: Vec<_> = (0..5000u32).map(|i| (said[i as usize % 500], Some(i % 500))).collect();
+        assert!((calibration_limit(&looks, 9) - limit).abs() < 0.2 * limit);
     }
 }

@@ -98,7 +98,7 @@ const RECALLS: [usize; 3] = [1, 3, 5];
 
 /// What the calibration error of these events may be: 0.03 from 3,000 on, else the 95th percentile of a perfectly calibrated model of this size.
 pub fn ece_limit(events: &[(f64, bool)], seed: u64) -> f64 {
-    if events.len() >= MANY { ECE_LIMIT } else { calibration_limit(&events.iter().map(|e| e.0).collect::<Vec<_>>(), seed) }
+    if events.len() >= MANY { ECE_LIMIT } else { calibration_limit(&events.iter().map(|e| (e.0, None)).collect::<Vec<_>>(), seed) }
 }
 
 /// Judges `rows` beside the same rows of other models. `None` where there are no rows.

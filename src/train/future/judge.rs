@@ -15,8 +15,7 @@ use crate::engine::{Ahead, ClassScore, Engine, Forecast, Spend, States, forecast
 use crate::features::{Past, past};
 use crate::interaction::Timestamp;
 use crate::model::{CHURN, Model, TabularRunner};
-use crate::train::bootstrap::{FIGURES, Interval, Weighted, intervals};
-use crate::train::judge::ece_limit;
+use crate::train::bootstrap::{FIGURES, Interval, Weighted, calibration_limit, intervals};
 use crate::train::metrics::{Bin, expected_calibration_error, reliability, roc};
 use crate::train::record::Recording;
 use crate::train::tabular::TABULAR;
@@ -81,7 +80,7 @@ pub struct ChurnReport {
 /// How sure the figures of churn are, and what they come from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Curves {
-    /// What the calibration error may be; see [`crate::train::judge::ece_limit`].
+    /// What the calibration error may be: the 95th percentile of a perfectly calibrated model's over looks at as many customers.
     pub ece_limit: f64,
     /// 95 % intervals over customers.
     pub intervals: BTreeMap<&'static str, Interval>,
@@ -296,7 +295,8 @@ fn curves(rows: &[Row], own: &[(f64, bool)], baselines: &[(&'static str, Vec<(f6
     };
     let (first, rest) = found.split_at(FIGURES.len());
     Curves {
-        ece_limit: ece_limit(own, SEED),
+        // Several looks at one customer see much the same outcome.
+        ece_limit: calibration_limit(&own.iter().zip(&customers).map(|(e, c)| (e.0, Some(*c))).collect::<Vec<_>>(), SEED),
         intervals: named(first),
         differences: others.iter().zip(rest.chunks(FIGURES.len())).map(|((name, _), i)| (*name, named(i))).collect(),
         reliability: reliability(own, 10),

@@ -133,25 +133,25 @@ pub fn grid(
     snapshots
 }
 
-/// Snapshots right after interactions before `end`, evenly picked, about `count`; nothing that comes after is looked at.
+/// Snapshots right after interactions from `from` on and before `end`, evenly picked, about `count`; nothing that comes after is looked at.
 pub fn after_each(
     timelines: &[Timeline<'_>],
     numbers: &HashMap<u32, u32>,
-    end: Timestamp,
+    (from, end): (Timestamp, Timestamp),
     count: usize,
     takes: impl Fn(&str) -> bool,
 ) -> Vec<Snapshot> {
-    let all: usize = timelines.iter().filter(|t| takes(t.id)).map(|t| t.before(end)).sum();
+    let all: usize = timelines.iter().filter(|t| takes(t.id)).map(|t| t.before(end) - t.before(from)).sum();
     let every = all.div_ceil(count.max(1)).max(1);
     let (mut snapshots, mut passed) = (Vec::new(), 0);
     for (n, timeline) in timelines.iter().enumerate().filter(|(_, t)| takes(t.id)) {
-        let items = timeline.before(end);
+        let (first, items) = (timeline.before(from), timeline.before(end));
         let look = |i: usize| {
             let at = timeline.items[i].occurred_at;
             Look { at, upto: i + 1, from: i + 1, days: 0.0, until: at }
         };
-        let mut looks: Vec<Look> = (0..items).filter(|i| (passed + i).is_multiple_of(every)).map(look).collect();
-        passed += items;
+        let mut looks: Vec<Look> = (first..items).filter(|i| (passed + i - first).is_multiple_of(every)).map(look).collect();
+        passed += items - first;
         walk(n, timeline, numbers, &mut looks, &mut snapshots);
     }
     snapshots

@@ -4,6 +4,7 @@
 //! never fitted on. What the data cannot teach is left out and said so.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -20,7 +21,8 @@ use crate::features::BEHAVIOUR;
 use crate::interaction::Timestamp;
 use crate::model::drift::{Column, Histogram};
 use crate::model::future::{GOLDEN, GRAPH, NEXT_NEED};
-use crate::model::{ChurnHead, ClassHead, FutureHead, Horizon, SpendHead, return_logit};
+use crate::model::{ChurnHead, ClassHead, FutureHead, Horizon, Reference, SpendHead, Watch, return_logit};
+
 use crate::train::calibrate;
 use crate::train::config::Config;
 use crate::train::holdout::Holdout;
@@ -37,10 +39,14 @@ pub struct Made {
     pub report: FutureReport,
     /// How churn and the likeliest need are distributed right after the interactions that were fitted on.
     pub outputs: Vec<Column>,
+    /// The same of what was set aside.
+    pub watch: Watch,
 }
 
 /// About how many snapshots are fitted on.
 const SNAPSHOTS: usize = 90_000;
+/// Name of the output as scores are watched by.
+const CHURN: &str = "churn.probability";
 /// About how many looks right after an interaction are enough for a histogram.
 const LOOKS: usize = 20_000;
 /// Times at which what is set aside is looked at.
@@ -100,9 +106,11 @@ pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64
         (GOLDEN.to_owned(), json(serde_json::to_value(export::golden(&net, &head))?)?),
         (FILE.to_owned(), json(serde_json::to_value(baselines)?)?),
     ]);
-    let seen = after_each(&data.timelines, &data.numbers, cut, LOOKS, fitted);
-    let outputs = data.outputs(&head, &net, &seen);
-    Ok(Some(Made { head, files, report, outputs }))
+    let looks = |span, takes: &dyn Fn(&str) -> bool| after_each(&data.timelines, &data.numbers, span, LOOKS, takes);
+    let aside = if matches!(holdout, Holdout::Time { .. }) { cut } else { data.first };
+    let others = looks((aside, data.end), &|id| data.after_cut(id));
+    let (outputs, watch) = data.watch(&head, &net, &looks((data.first, cut), &fitted), &others);
+    Ok(Some(Made { head, files, report, outputs, watch }))
 }
 
 impl<'a> Data<'a> {
@@ -273,17 +281,26 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Histograms of what is said right after interactions, as scores say it.
-    fn outputs(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot]) -> Vec<Column> {
+    /// Probability of churn, and the likeliest need, of every snapshot: what scores say.
+    fn said<'b>(&self, head: &'b FutureHead, net: &Net, snapshots: &[Snapshot]) -> (Vec<f32>, Vec<&'b str>) {
         let out = self.run(head, net, snapshots);
         let probability = |h: &ChurnHead, (s, o): (&Snapshot, &[f32])| h.probability(return_logit(o, &s.past, Horizon(self.horizon)));
         let churn = head.churn.as_ref().map(|h| snapshots.iter().zip(out.survival.chunks(2)).map(|row| probability(h, row)).collect());
-        let churn = churn.map(|values| Column { name: "churn.probability".into(), histogram: Histogram::of_numbers(values) });
-        let need = head.next_need.as_ref().map(|h| {
-            let first = out.needs.chunks(h.labels.len()).map(|logits| h.labels[argmax(logits)].as_str());
-            Column { name: NEXT_NEED.into(), histogram: Histogram::of_labels(first) }
-        });
-        churn.into_iter().chain(need).collect()
+        let first = |h: &'b ClassHead| out.needs.chunks(h.labels.len()).map(|logits| h.labels[argmax(logits)].as_str()).collect();
+        (churn.unwrap_or_default(), head.next_need.as_ref().map(first).unwrap_or_default())
+    }
+
+    /// How scores right after interactions are distributed where the network was fitted, and how they are where it was not.
+    fn watch(&self, head: &FutureHead, net: &Net, fitted: &[Snapshot], others: &[Snapshot]) -> (Vec<Column>, Watch) {
+        let (churn, needs) = self.said(head, net, fitted);
+        let churn = head.churn.map(|_| Column { name: CHURN.into(), histogram: Histogram::of_numbers(churn) });
+        let need = head.next_need.as_ref().map(|_| Column { name: NEXT_NEED.into(), histogram: Histogram::of_labels(needs) });
+        let outputs: Vec<Column> = churn.into_iter().chain(need).collect();
+        let mut watch = Watch::new(Arc::new(Reference { inputs: Vec::new(), outputs: outputs.clone() }));
+        let (churn, needs) = self.said(head, net, others);
+        churn.into_iter().for_each(|p| watch.number(CHURN, p));
+        needs.into_iter().for_each(|label| watch.label(NEXT_NEED, label));
+        (outputs, watch)
     }
 
     fn report(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot], baselines: &Baselines, horizon: f32) -> FutureReport {

@@ -127,9 +127,11 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let future = future::train::train(&recording, &job.config, holdout, job.seed, &mut notes)?;
     let ahead = future.as_ref().map(|made| made.report.clone());
     let watch = reference::watch(&network, &prepared, &heads, &reference, &judged, |sequence, step| parts.judge[sequence].contains(step));
+    let mut outputs = report::shifts(&watch);
     if let Some(made) = future {
         files.extend(made.files);
         reference.outputs.extend(made.outputs);
+        outputs.extend(report::shifts(&made.watch));
         manifest.future = Some(made.head);
         if let serde_json::Value::Object(metrics) = &mut manifest.metrics {
             metrics.extend(made.report.metrics()?);
@@ -143,7 +145,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         epochs,
         kept_epoch: kept,
         trials: if trials.len() > 1 { trials } else { Vec::new() },
-        outputs: report::shifts(&watch),
+        outputs,
         inputs: watch.drift().into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
         left_out: notes.into_left_out(),
         behaviour: manifest.behaviour.as_ref().map(serde_json::to_value).transpose()?,

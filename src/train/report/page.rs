@@ -249,7 +249,7 @@ fn trials(trials: &[Trial]) -> String {
 }
 
 fn drift(report: &Report) -> anyhow::Result<String> {
-    if report.outputs.is_empty() {
+    if report.outputs.is_empty() && report.inputs.is_empty() {
         return Ok(String::new());
     }
     let mut html = String::from(
