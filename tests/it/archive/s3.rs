@@ -26,7 +26,7 @@ fn server(dir: &Path, port: u16) -> Option<Process> {
     Some(process)
 }
 
-/// Copies what the server keeps to files with the names of their keys.
+/// Copies what the server keeps to files with the names of their keys. Unlike S3, this server lets a file be seen while it is still written.
 fn fetch(stored: &Path, into: &Path) {
     let mut folders = vec![stored.join(BUCKET)];
     while let Some(folder) = folders.pop() {
@@ -36,8 +36,11 @@ fn fetch(stored: &Path, into: &Path) {
                 folders.push(path);
             } else if let Some(key) = path.to_str().and_then(|p| p.strip_suffix("._S3rver_object")) {
                 let target = into.join(Path::new(key).strip_prefix(stored.join(BUCKET)).expect("below the bucket"));
-                std::fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
-                std::fs::copy(&path, target).expect("a copy");
+                let bytes = std::fs::read(&path).unwrap_or_default();
+                if bytes.len() > 8 && bytes.ends_with(b"PAR1") {
+                    std::fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
+                    std::fs::write(target, bytes).expect("a copy");
+                }
             }
         }
     }
