@@ -136,7 +136,11 @@ fn commands_on_files_say_which_file() {
     let (model, some) = (path(bundle::dir()), path(&interactions));
     let out = desk.dir.path().join("scores.jsonl");
     let out = path(&out);
-    desk.refused(&["score", "--model", model, "--input", "/does/not/exist.jsonl", "--output", out], 1, &["/does/not/exist.jsonl"]);
+    desk.refused(
+        &["score", "--model", model, "--input", "/does/not/exist.jsonl", "--output", out],
+        2,
+        &["--input", "/does/not/exist.jsonl"],
+    );
     desk.refused(&["score", "--model", "/does/not/exist", "--input", some, "--output", out], 2, &["/does/not/exist", "rapport train"]);
     desk.refused(&["score", "--model", model, "--input", some, "--output", "/does/not/exist/out.jsonl"], 1, &["/does/not/exist/out.jsonl"]);
     desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--as-of", "yesterday"], 2, &["--as-of", "yesterday"]);

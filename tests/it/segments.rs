@@ -54,7 +54,7 @@ fn interactions() -> String {
     })
 }
 
-fn job(dir: &Path, interactions: &str) -> Job {
+pub fn job(dir: &Path, interactions: &str) -> Job {
     let file = dir.join("i.jsonl");
     std::fs::write(&file, interactions).expect("a file");
     let config = Config {
@@ -72,7 +72,7 @@ fn job(dir: &Path, interactions: &str) -> Job {
     Job { interactions: vec![file], labels: vec![], out: dir.join("bundle"), seed: 1, until: None, config }
 }
 
-fn train(job: &Job) -> Vec<String> {
+pub fn train(job: &Job) -> Vec<String> {
     let mut notes = Vec::new();
     make(job, |p| {
         if let Progress::Note(text) = p {

@@ -419,7 +419,7 @@ mod tests {
             .expect("a report");
         let churn = report.future.churn.expect("churn is judged");
         assert!(churn.n == 150 && churn.quality.auroc > 0.95 && churn.quality.log_loss < 0.3, "{churn:?}");
-        assert_eq!(churn.baselines.keys().copied().collect::<Vec<_>>(), ["bgnbd", "paretonbd", "recency"]);
+        assert_eq!(churn.baselines.keys().copied().collect::<Vec<_>>(), ["bgnbd", "paretonbd", "recency", "tabular"]);
         let spend = report.future.spend.expect("spend is judged");
         assert!(spend.quality.bias_amount.expect("something was bought").abs() < 0.3, "{spend:?}");
         assert!(spend.expected.amount.low < spend.expected.amount.expected && spend.actual.purchases > 100.0, "{spend:?}");

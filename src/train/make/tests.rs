@@ -262,8 +262,8 @@ fn training_waits_for_drift() {
     };
     let old = fs::read_to_string(&job.interactions[0]).expect("interactions");
     assert_eq!(judge(&old), Verdict::TooFew(0));
-    // The same customers' interactions again, a year later and by others: nothing is new but the time.
-    let later = old.replace("2024-", "2026-").replace("\"id\":\"", "\"id\":\"n").replace("\"customer_id\":\"", "\"customer_id\":\"n");
+    // The same customers' interactions again, in the next leap year and by others: nothing is new but the time.
+    let later = old.replace("2024-", "2028-").replace("\"id\":\"", "\"id\":\"n").replace("\"customer_id\":\"", "\"customer_id\":\"n");
     let verdict = judge(&later);
     assert!(matches!(&verdict, Verdict::Steady { n: 1200, .. }), "{verdict:?}");
     assert!(verdict.sentence(0.2).contains("no input or output of 1200 new interactions"), "{}", verdict.sentence(0.2));

@@ -75,6 +75,7 @@ fn every_metric_that_a_rule_reads_exists() {
     // Series that workers make.
     rapport::metrics::lag(0, 0);
     rapport::metrics::model("of-a-test");
+    rapport::metrics::drift("of-a-test", true, 0.0);
     let (metrics, rules) = (service.get("/metrics").body, std::fs::read_to_string(shipped("rules.yml")).unwrap());
     let mut seen = 0;
     for name in rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|w| w.starts_with("rapport_")) {
