@@ -19,7 +19,9 @@ use super::make::Notes;
 use super::onnx::{Builder, Dim, FLOAT};
 use super::preprocess;
 use super::record::{Recording, customer_share};
+use crate::customer::Item;
 use crate::features::{BEHAVIOUR, behaviour};
+use crate::interaction::Timestamp;
 use crate::model::{BehaviourHead, GoldenRow, Pipeline, SegmentHead, TabularInput, behaviour_hash, reconstruction_error};
 
 /// What goes into the bundle; empty where the data has no behaviour to speak of.
@@ -43,12 +45,17 @@ const SETTINGS: Settings = Settings { epochs: 40, batch: 256, dropout: 0.0, opti
 const CLIP: f64 = 10.0;
 /// Customers of this many thousandths stop the training early instead of taking part.
 const ASIDE: u32 = 100;
-/// Fewest customers with two interactions or more.
+/// Fewest customers who came back after a day or more: one conversation each is no behaviour to tell groups by.
 const FEWEST: usize = 50;
 const QUANTILES: usize = 257;
 const SEGMENTS: std::ops::RangeInclusive<usize> = 3..=8;
 /// Most snapshots that the groups are found on.
 const GROUPED: usize = 10_000;
+
+fn came_back(items: &[Item]) -> bool {
+    let times = || items.iter().map(|i| i.occurred_at.0);
+    times().max().zip(times().min()).is_some_and(|(last, first)| last - first >= Timestamp::MICROS_PER_DAY)
+}
 
 /// Fits everything on the part that `holdout` leaves to fit on.
 pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u64, notes: &mut Notes<'_>) -> Parts {
@@ -61,9 +68,9 @@ pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u6
         parts.graphs.insert("tabular.onnx".into(), tabular.graph);
         parts.golden.insert("tabular.onnx".into(), tabular.golden);
     }
-    let repeated = recording.customers.iter().filter(|c| to_fit(c, holdout).len() > 1).count();
+    let repeated = recording.customers.iter().filter(|c| came_back(to_fit(c, holdout))).count();
     if repeated < FEWEST {
-        notes.left_out(format!("segments and anomaly: {repeated} customers have two interactions or more, {FEWEST} are needed"));
+        notes.left_out(format!("segments and anomaly: {repeated} customers came back after a day or more, {FEWEST} are needed"));
         return parts;
     }
     let input = Input::fit(&snapshots);
