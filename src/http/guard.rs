@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -11,7 +11,11 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
-use super::{console, server::App};
+use super::{console, ingest, server::App};
+
+/// What is read of the body of a request that is refused, and for how long.
+const DRAIN_BYTES: usize = 1 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// The bearer token that callers must send, kept as a digest so that a comparison takes the same time whatever was sent.
 #[derive(Clone)]
@@ -37,8 +41,14 @@ impl Token {
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let route = route(request.uri().path());
-    let mut response = match admit(&app, &request) {
+    let admitted = admit(&app, &request);
+    let mut response = match admitted {
         Ok(()) => next.run(request).await,
+        Err(problem) if request.method() == Method::POST => {
+            // A connection whose body nobody reads is closed, and the answer may be lost with it.
+            let _ = tokio::time::timeout(DRAIN_TIME, ingest::read(request.into_body(), DRAIN_BYTES)).await;
+            problem.into_response()
+        }
         // A browser cannot send a token with its first request: the page that asks for one takes the place of the message.
         Err(problem) if problem.code == StatusCode::UNAUTHORIZED && route == "/" => {
             let mut page = console::page().into_response();

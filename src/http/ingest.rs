@@ -86,7 +86,7 @@ pub(super) async fn interactions(State(app): State<Arc<App>>, request: Request) 
 }
 
 /// The whole body, `None` where it is over `limit`.
-async fn read(body: Body, limit: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+pub(super) async fn read(body: Body, limit: usize) -> Result<Option<Vec<u8>>, axum::Error> {
     let mut chunks = body.into_data_stream();
     let mut all = Vec::new();
     while let Some(chunk) = chunks.next().await {
