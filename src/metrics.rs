@@ -142,7 +142,6 @@ struct Metrics {
     commits: IntCounterVec,
     lag: IntGaugeVec,
     partitions: IntGaugeVec,
-    store_bytes: IntGaugeVec,
     customer_bytes: Histogram,
     restored: IntCounter,
     restore_seconds: Histogram,
@@ -216,7 +215,6 @@ impl Metrics {
             commits: counters("rapport_commits_total", "Attempts to commit by outcome.", &["outcome"]),
             lag: gauges("rapport_lag_records", "Input records behind the end of each owned partition.", &["partition"]),
             partitions: gauges("rapport_assigned_partitions", "Input partitions that each worker owns.", &["worker"]),
-            store_bytes: gauges("rapport_state_store_bytes", "Disk space of the local state store of each worker.", &["worker"]),
             customer_bytes: histogram(
                 "rapport_customer_state_bytes",
                 "Stored form of one customer's state, as written.",
@@ -369,11 +367,6 @@ pub fn forget_lag(partition: i32) {
 pub fn rebalanced(worker: usize, partitions: usize) {
     METRICS.rebalances.inc();
     METRICS.partitions.with_label_values(&[worker.to_string()]).set(partitions as i64);
-}
-
-/// Disk space of a worker's state store, in bytes.
-pub fn state_store_bytes(worker: usize, bytes: u64) {
-    METRICS.store_bytes.with_label_values(&[worker.to_string()]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
 }
 
 /// A customer's state was written, `bytes` long.

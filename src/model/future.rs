@@ -127,17 +127,6 @@ impl FutureHead {
     /// Scaled features stay within ± this many deviations.
     const CLIP: f32 = 5.0;
 
-    /// SHA-256 over the names of the behaviour features of this build.
-    pub fn behaviour_hash() -> String {
-        use sha2::{Digest, Sha256};
-        let mut sha = Sha256::new();
-        for name in BEHAVIOUR {
-            sha.update(name.as_bytes());
-            sha.update([0]);
-        }
-        super::hex(&sha.finalize())
-    }
-
     /// Appends the scaled features to `out`.
     pub fn scale(&self, behaviour: &[f32; BEHAVIOUR.len()], out: &mut Vec<f32>) {
         out.extend(
@@ -188,10 +177,7 @@ impl Future {
     /// # Errors
     /// What is wrong, in words.
     pub fn build(head: &FutureHead, graph: &[u8]) -> Result<Self, String> {
-        if head.behaviour_hash != FutureHead::behaviour_hash()
-            || head.mean.len() != BEHAVIOUR.len()
-            || head.deviation.len() != BEHAVIOUR.len()
-        {
+        if head.behaviour_hash != super::behaviour_hash() || head.mean.len() != BEHAVIOUR.len() || head.deviation.len() != BEHAVIOUR.len() {
             return Err("its behaviour features are not those of this version: train the bundle anew".into());
         }
         let inputs = head.inputs();

@@ -261,7 +261,7 @@ mod tests {
     fn head() -> FutureHead {
         FutureHead {
             horizon_days: 30,
-            behaviour_hash: FutureHead::behaviour_hash(),
+            behaviour_hash: crate::model::behaviour_hash(),
             mean: vec![0.0; BEHAVIOUR.len()],
             deviation: vec![1.0; BEHAVIOUR.len()],
             churn: Some(ChurnHead { scale: 1.0, bias: 0.0 }),

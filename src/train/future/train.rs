@@ -190,7 +190,7 @@ impl<'a> Data<'a> {
         });
         (churn || spend.is_some() || enough).then(|| FutureHead {
             horizon_days: self.horizon as u32,
-            behaviour_hash: FutureHead::behaviour_hash(),
+            behaviour_hash: crate::model::behaviour_hash(),
             mean: Vec::new(),
             deviation: Vec::new(),
             churn: churn.then_some(ChurnHead { scale: 1.0, bias: 0.0 }),
