@@ -21,8 +21,10 @@ demo: build
 deps:
 	@.ci/install test
 
-# Library and binary tests first, the integration tests last. One build, one profile. `make test ARGS='exactly_once -- --nocapture'` runs a part.
+# The service must build without what training needs. Then library and binary tests first, the integration tests last; one profile for everything.
+# `make test ARGS='exactly_once -- --nocapture'` runs a part.
 test: deps
+	cargo build --release
 	cargo test --release --features train --lib --bins --tests $(ARGS)
 
 lint:

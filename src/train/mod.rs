@@ -24,6 +24,7 @@ mod onnx;
 mod optimizer;
 #[cfg(feature = "train")]
 mod prepare;
+#[cfg(feature = "train")]
 mod preprocess;
 #[cfg(feature = "train")]
 mod reference;
