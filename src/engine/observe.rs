@@ -12,6 +12,10 @@ pub fn watch_score(watch: &mut Watch, score: &Score) {
     if let Some(churn) = score.churn {
         watch.number("churn.probability", churn.probability);
     }
+    if let Some(spend) = score.spend {
+        watch.number("spend.purchases", spend.purchases);
+        watch.number("spend.amount", spend.amount);
+    }
     for (task, class) in &score.classes {
         if let ClassScore::Top(top) = class
             && let Some(first) = top.first()

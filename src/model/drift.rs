@@ -140,7 +140,8 @@ pub struct Column {
 pub struct Reference {
     /// The columns of the sequence layout, in its order, as the network reads them (scaled).
     pub inputs: Vec<Column>,
-    /// Outputs by name: `satisfaction.dissatisfied`, `satisfaction.value`, `churn.probability`, and each class task's likeliest label.
+    /// Outputs by name: `satisfaction.dissatisfied`, `satisfaction.value`, `churn.probability`, `spend.purchases`, `spend.amount`, and each class
+    /// task's likeliest label.
     pub outputs: Vec<Column>,
 }
 

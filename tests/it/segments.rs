@@ -142,6 +142,51 @@ fn every_score_has_a_segment_that_tells_the_kinds_apart() {
 }
 
 #[test]
+fn the_report_profiles_every_segment() {
+    let read = |name: &str| std::fs::read_to_string(trained().join("bundle").join(name)).expect("a report");
+    let (report, page) = (serde_json::from_str::<Value>(&read("report.json")).expect("JSON"), read("report.html"));
+    let model = Model::load(trained().join("bundle")).expect("a sound bundle");
+    let head = model.manifest.behaviour.as_ref().expect("segments");
+    let segments = report["segments"]["segments"].as_array().expect("segments");
+    let features: Vec<&str> = report["segments"]["features"].as_array().expect("features").iter().filter_map(Value::as_str).collect();
+    assert!(features.contains(&"log_amount") && features.contains(&"mean_rating"), "{features:?}");
+    let deviation = |segment: &Value, name: &str| {
+        let place = features.iter().position(|f| *f == name).expect("a feature");
+        segment["deviations"][place].as_f64().expect("a number")
+    };
+    assert_eq!(segments.len(), head.segments.len());
+    let mut sums = vec![0.0; features.len()];
+    for (segment, known) in segments.iter().zip(&head.segments) {
+        let share = segment["share"].as_f64().expect("a number");
+        assert_eq!((segment["label"].as_str(), share as f32), (Some(known.label.as_str()), known.share));
+        assert_eq!(segment["deviations"].as_array().map(Vec::len), Some(features.len()));
+        // Who buys for more than all do on average stands above 0 in the amount, and the other way round.
+        let (own, all) = (known.profile["amount"], head.profile["amount"]);
+        if own > 2.0 * all || own < 0.1 * all {
+            assert_eq!(deviation(segment, "log_amount") > 0.0, own > all, "{segment}");
+        }
+        sums.iter_mut().zip(&features).for_each(|(sum, name)| *sum += share * deviation(segment, name));
+        for part in [format!("<td class=\"left\">{}</td><td>{:.1} %</td>", known.label, 100.0 * share), format!("<br>{}</th>", known.label)]
+        {
+            assert!(page.contains(&part), "{part}");
+        }
+    }
+    // All together are the whole, which is 0.
+    assert!(sums.iter().all(|sum| sum.abs() < 0.02), "{sums:?}");
+    let shown = deviation(&segments[0], "log_amount");
+    assert!(page.contains(&format!("{shown:+.1}").replace('-', "−")), "{shown}");
+
+    // Drift of every head, and how the heads of the future were learnt.
+    let names: Vec<&str> = report["outputs"].as_array().expect("outputs").iter().filter_map(|o| o["name"].as_str()).collect();
+    for head in ["satisfaction.value", "churn.probability", "spend.purchases", "spend.amount"] {
+        assert!(names.contains(&head) && page.contains(&format!("<figcaption>{head}, PSI ")), "{head}: {names:?}");
+    }
+    let losses = report["future_losses"].as_array().expect("losses");
+    assert!((20..=60).contains(&losses.len()) && losses[losses.len() - 1][0] == 1.0, "{losses:?}");
+    assert!(losses[0][1].as_f64() > losses[losses.len() - 1][1].as_f64(), "{losses:?}");
+}
+
+#[test]
 fn silence_and_strange_behaviour_show() {
     let dir = tempfile::tempdir().expect("a folder");
     // One customer who does what nobody did in training.

@@ -37,16 +37,22 @@ pub struct Made {
     pub files: BTreeMap<String, Vec<u8>>,
     /// Quality on what was set aside.
     pub report: FutureReport,
-    /// How churn and the likeliest need are distributed right after the interactions that were fitted on.
+    /// How churn, spend and the likeliest need are distributed right after the interactions that were fitted on.
     pub outputs: Vec<Column>,
     /// The same of what was set aside.
     pub watch: Watch,
+    /// How the loss fell: share of the fit that was done, mean loss since the point before.
+    pub losses: Vec<[f32; 2]>,
 }
 
 /// About how many snapshots are fitted on.
 const SNAPSHOTS: usize = 90_000;
-/// Name of the output as scores are watched by.
+/// Names of the outputs as scores are watched by.
 const CHURN: &str = "churn.probability";
+const PURCHASES: &str = "spend.purchases";
+const AMOUNT: &str = "spend.amount";
+/// Points of the curve of losses.
+const POINTS: usize = 60;
 /// About how many looks right after an interaction are enough for a histogram.
 const LOOKS: usize = 20_000;
 /// Times at which what is set aside is looked at.
@@ -60,6 +66,12 @@ const LEAST_ERROR: f32 = 0.02;
 
 /// How much of the change of level after a cut in time is believed: that of one period is as much season as it is trend.
 const LEVEL: f32 = 0.5;
+
+/// What scores say of snapshots: numbers by the name of the output, and the likeliest need.
+struct Said<'a> {
+    numbers: Vec<(&'static str, Vec<f32>)>,
+    needs: Option<Vec<&'a str>>,
+}
 
 struct Data<'a> {
     timelines: Vec<Timeline<'a>>,
@@ -89,7 +101,11 @@ pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64
     let wanted = Draw { end: cut, horizon: data.horizon, count: SNAPSHOTS, seed };
     let snapshots = draw(&data.timelines, &data.numbers, wanted, fitted);
     let Some(head) = data.heads(&snapshots, config.min_class, &mut left_out) else { return Ok(None) };
-    let (mut head, net) = data.fit(&snapshots, head, seed, |done, loss| notes.fit("fitting churn, spend and next need", done, loss));
+    let mut losses = Vec::new();
+    let (mut head, net) = data.fit(&snapshots, head, seed, |done, loss| {
+        losses.push(loss);
+        notes.fit("fitting churn, spend and next need", done, loss);
+    });
     let own: Vec<&Timeline> = data.timelines.iter().filter(|t| fitted(t.id)).collect();
     let baselines = fit_all(&own, cut, &snapshots, data.labels(&head));
     let held = grid(&data.timelines, &data.numbers, &after, horizon, |id| data.after_cut(id));
@@ -110,7 +126,7 @@ pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64
     let aside = if matches!(holdout, Holdout::Time { .. }) { cut } else { data.first };
     let others = looks((aside, data.end), &|id| data.after_cut(id));
     let (outputs, watch) = data.watch(&head, &net, &looks((data.first, cut), &fitted), &others);
-    Ok(Some(Made { head, files, report, outputs, watch }))
+    Ok(Some(Made { head, files, report, outputs, watch, losses: curve(&losses) }))
 }
 
 impl<'a> Data<'a> {
@@ -281,25 +297,34 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Probability of churn, and the likeliest need, of every snapshot: what scores say.
-    fn said<'b>(&self, head: &'b FutureHead, net: &Net, snapshots: &[Snapshot]) -> (Vec<f32>, Vec<&'b str>) {
+    /// What scores say of every snapshot.
+    fn said<'b>(&self, head: &'b FutureHead, net: &Net, snapshots: &[Snapshot]) -> Said<'b> {
         let out = self.run(head, net, snapshots);
-        let probability = |h: &ChurnHead, (s, o): (&Snapshot, &[f32])| h.probability(return_logit(o, &s.past, Horizon(self.horizon)));
-        let churn = head.churn.as_ref().map(|h| snapshots.iter().zip(out.survival.chunks(2)).map(|row| probability(h, row)).collect());
+        let horizon = Horizon(self.horizon);
+        let mut numbers = Vec::new();
+        if let Some(h) = &head.churn {
+            let churn = snapshots.iter().zip(out.survival.chunks(2)).map(|(s, o)| h.probability(return_logit(o, &s.past, horizon)));
+            numbers.push((CHURN, churn.collect()));
+        }
+        if let Some(h) = &head.spend {
+            let expected: Vec<_> = snapshots.iter().zip(out.spend.chunks(3)).map(|(s, o)| h.expect(o, &s.past, horizon)).collect();
+            numbers.push((PURCHASES, expected.iter().map(|e| e.purchases).collect()));
+            numbers.push((AMOUNT, expected.iter().map(|e| e.amount).collect()));
+        }
         let first = |h: &'b ClassHead| out.needs.chunks(h.labels.len()).map(|logits| h.labels[argmax(logits)].as_str()).collect();
-        (churn.unwrap_or_default(), head.next_need.as_ref().map(first).unwrap_or_default())
+        Said { numbers, needs: head.next_need.as_ref().map(first) }
     }
 
     /// How scores right after interactions are distributed where the network was fitted, and how they are where it was not.
     fn watch(&self, head: &FutureHead, net: &Net, fitted: &[Snapshot], others: &[Snapshot]) -> (Vec<Column>, Watch) {
-        let (churn, needs) = self.said(head, net, fitted);
-        let churn = head.churn.map(|_| Column { name: CHURN.into(), histogram: Histogram::of_numbers(churn) });
-        let need = head.next_need.as_ref().map(|_| Column { name: NEXT_NEED.into(), histogram: Histogram::of_labels(needs) });
-        let outputs: Vec<Column> = churn.into_iter().chain(need).collect();
+        let said = self.said(head, net, fitted);
+        let column = |(name, values): (&str, Vec<f32>)| Column { name: name.into(), histogram: Histogram::of_numbers(values) };
+        let need = said.needs.map(|needs| Column { name: NEXT_NEED.into(), histogram: Histogram::of_labels(needs) });
+        let outputs: Vec<Column> = said.numbers.into_iter().map(column).chain(need).collect();
         let mut watch = Watch::new(Arc::new(Reference { inputs: Vec::new(), outputs: outputs.clone() }));
-        let (churn, needs) = self.said(head, net, others);
-        churn.into_iter().for_each(|p| watch.number(CHURN, p));
-        needs.into_iter().for_each(|label| watch.label(NEXT_NEED, label));
+        let said = self.said(head, net, others);
+        said.numbers.iter().for_each(|(name, values)| values.iter().for_each(|value| watch.number(name, *value)));
+        said.needs.into_iter().flatten().for_each(|label| watch.label(NEXT_NEED, label));
         (outputs, watch)
     }
 
@@ -335,6 +360,14 @@ impl<'a> Data<'a> {
         let forecast = head.spend.map(|h| forecast_of(&h, rows.iter().filter_map(|r| r.ahead.spend)));
         report(&rows, baselines, horizon_days, forecast)
     }
+}
+
+/// At most [`POINTS`] points of the losses of all steps.
+fn curve(losses: &[f32]) -> Vec<[f32; 2]> {
+    let each = losses.len().div_ceil(POINTS).max(1);
+    let point =
+        |(i, part): (usize, &[f32])| [(i * each + part.len()) as f32 / losses.len() as f32, part.iter().sum::<f32>() / part.len() as f32];
+    losses.chunks(each).enumerate().map(point).collect()
 }
 
 /// The bias with which logits × scale have the mean probability that they had without either.

@@ -128,7 +128,9 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let ahead = future.as_ref().map(|made| made.report.clone());
     let watch = reference::watch(&network, &prepared, &heads, &reference, &judged, |sequence, step| parts.judge[sequence].contains(step));
     let mut outputs = report::shifts(&watch);
+    let mut future_losses = Vec::new();
     if let Some(made) = future {
+        future_losses = made.losses;
         files.extend(made.files);
         reference.outputs.extend(made.outputs);
         outputs.extend(report::shifts(&made.watch));
@@ -148,7 +150,8 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         outputs,
         inputs: watch.drift().into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
         left_out: notes.into_left_out(),
-        behaviour: manifest.behaviour.as_ref().map(serde_json::to_value).transpose()?,
+        future_losses,
+        segments: behaviour.profiles,
         future: ahead,
     };
     let version = write::write(&job.out, manifest, &files, |manifest| report.files(manifest))?;

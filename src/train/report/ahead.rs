@@ -77,7 +77,8 @@ fn churn(c: &ChurnReport) -> anyhow::Result<String> {
 
 fn spend(s: &SpendReport) -> String {
     let mut html = format!(
-        "<section>\n<h2>spend</h2>\n<p>Sums over {} looks at customers, {} days ahead of each; the interval holds four times out of five.</p>\n\
+        "<section>\n<h2>spend</h2>\n<p>Sums over the customers of one time, the mean of the times that were looked at ({} looks at customers in all), {} days ahead; the \
+         interval holds four times out of five. Bias: how far what was expected is from what came.</p>\n\
          <div class=\"scroll\"><table>\n<thead><tr><th></th><th>expected</th><th></th><th>what came</th><th>bias</th><th>as long before</th></tr></thead>\n<tbody>\n",
         s.n, s.horizon_days
     );

@@ -5,18 +5,21 @@
 mod ahead;
 mod page;
 mod plot;
+mod profiles;
+mod shifts;
 
 use std::collections::BTreeMap;
 
+pub use profiles::{Profile, Profiles};
+pub use shifts::{Shift, shifts};
+
 use serde::Serialize;
-use serde_json::Value;
 
 use super::fit::Epoch;
 use super::future::judge::FutureReport;
 use super::judge::TaskReport;
 use super::search::Trial;
-use crate::model::drift::Histogram;
-use crate::model::{Manifest, Watch};
+use crate::model::Manifest;
 
 /// Everything that a report shows. `report.json` is this.
 #[derive(Debug, Serialize)]
@@ -36,9 +39,12 @@ pub struct Report {
     pub inputs: BTreeMap<String, f64>,
     /// What was left out, and why.
     pub left_out: Vec<String>,
-    /// Groups of customers who behave alike, as in the manifest.
+    /// Losses of the network of churn, spend and next need while it was fitted: share done, mean loss since the point before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub future_losses: Vec<[f32; 2]>,
+    /// Groups of customers who behave alike.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub behaviour: Option<Value>,
+    pub segments: Option<Profiles>,
     /// Judgements of churn, spend and next need.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub future: Option<FutureReport>,
@@ -69,44 +75,6 @@ pub struct PartSize {
     pub customers: usize,
     pub interactions: usize,
     pub labels: usize,
-}
-
-/// One output's distribution in the fitted and in the judged part.
-#[derive(Debug, Serialize)]
-pub struct Shift {
-    pub name: String,
-    pub psi: f64,
-    /// Bins in words.
-    pub bins: Vec<String>,
-    /// Shares of the bins.
-    pub fitted: Vec<f64>,
-    pub judged: Vec<f64>,
-}
-
-/// The outputs' shifts that a watch of the judged part shows.
-pub fn shifts(watch: &Watch) -> Vec<Shift> {
-    let shares = |counts: &[u64]| {
-        let total = counts.iter().sum::<u64>().max(1) as f64;
-        counts.iter().map(|n| *n as f64 / total).collect::<Vec<f64>>()
-    };
-    let shift = |(column, judged): (&crate::model::drift::Column, &[u64])| {
-        let bins = match &column.histogram {
-            Histogram::Numbers { edges, .. } => (0..=edges.len()).map(|i| bin(edges, i)).collect(),
-            Histogram::Labels { labels, .. } => labels.iter().cloned().chain(["other".to_owned()]).collect(),
-        };
-        let fitted = shares(column.histogram.counts());
-        Shift { name: column.name.clone(), psi: column.histogram.psi(judged), bins, fitted, judged: shares(judged) }
-    };
-    watch.outputs().map(shift).collect()
-}
-
-fn bin(edges: &[f32], i: usize) -> String {
-    match (i.checked_sub(1).and_then(|i| edges.get(i)), edges.get(i)) {
-        (None, None) => "all".into(),
-        (None, Some(to)) => format!("≤ {to:.2}"),
-        (Some(from), None) => format!("> {from:.2}"),
-        (Some(from), Some(to)) => format!("{from:.2}–{to:.2}"),
-    }
 }
 
 impl Report {

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::plot::{Axes, Line, bars, lines};
-use super::{Report, Shift, ahead, escape};
+use super::plot::{Axes, Line, lines};
+use super::{Report, ahead, escape, profiles, shifts};
 use crate::train::bootstrap::Interval;
+use crate::train::fit::Epoch;
 use crate::train::future::judge::FutureReport;
 use crate::train::judge::TaskReport;
 use crate::train::metrics::{Confusion, Quality};
@@ -30,8 +31,11 @@ pub fn page(report: &Report) -> anyhow::Result<String> {
     if let Some(future) = &report.future {
         html += &ahead::sections(future)?;
     }
+    if let Some(segments) = &report.segments {
+        html += &profiles::section(segments);
+    }
     html += &learning(report)?;
-    html += &drift(report)?;
+    html += &shifts::section(&report.outputs, &report.inputs)?;
     html += &data(report);
     html += "</body>\n</html>\n";
     Ok(html)
@@ -196,40 +200,48 @@ fn slices(slices: &[Slice], baseline: Option<&str>) -> String {
 }
 
 fn learning(report: &Report) -> anyhow::Result<String> {
-    if report.epochs.is_empty() || report.epochs.iter().all(|e| e.fit == 0.0) {
-        return Ok(String::new());
+    let mut plots = String::new();
+    let mut said = String::new();
+    if report.epochs.iter().any(|e| e.fit != 0.0) {
+        said = "Nothing was fitted on the calibration part but the scale of the probabilities.".into();
+        if report.kept_epoch < report.epochs.len() {
+            said += &format!(" The weights after epoch {} were kept.", report.kept_epoch);
+        }
+        plots += &epochs(&report.epochs)?;
     }
+    if !report.future_losses.is_empty() {
+        let points: Vec<(f64, f64)> = report.future_losses.iter().map(|[done, loss]| (f64::from(*done), f64::from(*loss))).collect();
+        let (least, most) = points.iter().fold((0.0, 0.0), |(least, most): (f64, f64), p| (least.min(p.1), most.max(p.1)));
+        let title = "Loss while churn, spend and next need were fitted";
+        let axes = Axes { title, x: "share done", y: "loss", xs: 0.0..1.0, ys: 1.1 * least..1.1 * most, whole: false };
+        plots += &lines(&axes, &[Line { name: String::new(), points, marked: false }], false)?;
+    }
+    if plots.is_empty() {
+        return Ok(plots);
+    }
+    let trials = trials(&report.trials);
+    Ok(format!("<section>\n<h2>How it learned</h2>\n<p>{said}</p>\n<div class=\"figures\">\n{plots}</div>\n{trials}</section>\n"))
+}
+
+fn epochs(epochs: &[Epoch]) -> anyhow::Result<String> {
     let point = |epoch: usize, loss: f32| (epoch as f64, f64::from(loss));
-    let fit = Line {
-        name: "fitted part, with dropout".into(),
-        points: report.epochs.iter().map(|e| point(e.epoch, e.fit)).collect(),
-        marked: true,
-    };
-    let held: Vec<_> = report.epochs.iter().filter_map(|e| Some(point(e.epoch, e.calibration?))).collect();
+    let fit =
+        Line { name: "fitted part, with dropout".into(), points: epochs.iter().map(|e| point(e.epoch, e.fit)).collect(), marked: true };
+    let held: Vec<_> = epochs.iter().filter_map(|e| Some(point(e.epoch, e.calibration?))).collect();
     let most = fit.points.iter().chain(&held).map(|p| p.1).fold(0.0, f64::max);
     let mut curves = vec![fit];
     if !held.is_empty() {
         curves.push(Line { name: "calibration part".into(), points: held, marked: true });
     }
-    let last = report.epochs.len() as f64;
     let axes = Axes {
         title: "Loss per label after each epoch",
         x: "epoch",
         y: "loss",
-        xs: 1.0..last.max(1.0 + 1e-9).max(2.0),
+        xs: 1.0..(epochs.len() as f64).max(2.0),
         ys: 0.0..most * 1.1,
         whole: true,
     };
-    let kept = if report.kept_epoch < report.epochs.len() {
-        format!(" The weights after epoch {} were kept.", report.kept_epoch)
-    } else {
-        String::new()
-    };
-    let plot = lines(&axes, &curves, false)?;
-    let trials = trials(&report.trials);
-    Ok(format!(
-        "<section>\n<h2>How it learned</h2>\n<p>Nothing was fitted on the calibration part but the scale of the probabilities.{kept}</p>\n<div class=\"figures\">\n{plot}</div>\n{trials}</section>\n"
-    ))
+    lines(&axes, &curves, false)
 }
 
 fn trials(trials: &[Trial]) -> String {
@@ -246,52 +258,6 @@ fn trials(trials: &[Trial]) -> String {
         html += &format!("<tr><td>{}</td>{values}<td>{loss}</td><td>{kept}</td></tr>\n", i + 1);
     }
     html + "</tbody></table></div>\n"
-}
-
-fn drift(report: &Report) -> anyhow::Result<String> {
-    if report.outputs.is_empty() && report.inputs.is_empty() {
-        return Ok(String::new());
-    }
-    let mut html = String::from(
-        "<section>\n<h2>Score drift</h2>\n<p>Scores of all interactions, where the network was fitted and where it was judged. The population stability index \
-         (PSI) is the distance between the two; below 0.1 is commonly read as no change, above 0.25 as a large one.</p>\n<div class=\"figures\">\n",
-    );
-    for shift in &report.outputs {
-        html += &histogram(shift)?;
-    }
-    html += "</div>\n";
-    let mut inputs: Vec<(&String, &f64)> = report.inputs.iter().filter(|(_, psi)| **psi > 0.1).collect();
-    inputs.sort_by(|a, b| b.1.total_cmp(a.1).then(a.0.cmp(b.0)));
-    html += &if inputs.is_empty() {
-        format!("<p>None of the {} inputs has an index above 0.1.</p>\n", report.inputs.len())
-    } else {
-        let named: Vec<String> = inputs.iter().take(12).map(|(name, psi)| format!("{} {psi:.2}", escape(name))).collect();
-        format!("<p>Inputs with an index above 0.1: {}.</p>\n", named.join(", "))
-    };
-    html += "</section>\n";
-    Ok(html)
-}
-
-/// Most bars of a histogram.
-const MOST_BARS: usize = 10;
-
-fn histogram(shift: &Shift) -> anyhow::Result<String> {
-    let title = format!("{}, PSI {:.3}", shift.name, shift.psi);
-    let groups: Vec<Vec<f64>> = shift.fitted.iter().zip(&shift.judged).map(|(a, b)| vec![*a, *b]).take(MOST_BARS).collect();
-    let most = groups.iter().flatten().copied().fold(0.0, f64::max);
-    // Numbers name their bins by the upper edge; labels are too long for an axis.
-    let is_number = shift.bins.first().is_some_and(|b| b.starts_with('≤'));
-    let labels: Vec<String> = (0..groups.len())
-        .map(|i| match is_number {
-            true => {
-                shift.bins[i].rsplit(['–', ' ']).next().unwrap_or_default().to_owned() + if i + 1 == shift.bins.len() { "+" } else { "" }
-            }
-            false => (i + 1).to_string(),
-        })
-        .collect();
-    let x = if is_number { "up to" } else { "label, by frequency" };
-    let axes = Axes { title: &title, x, y: "share", xs: 0.0..1.0, ys: 0.0..most * 1.1, whole: false };
-    bars(&axes, &["fitted part", "judged part"], &labels, &groups)
 }
 
 fn data(report: &Report) -> String {

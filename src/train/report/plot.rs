@@ -135,9 +135,12 @@ fn finish(mut svg: String, axes: &Axes<'_>, legend: &[&str]) -> String {
     }
     let title = super::escape(axes.title);
     let svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{title}\" "), 1);
-    let keys: String = match legend {
-        [_] => String::new(),
-        names => names.iter().enumerate().map(|(i, name)| format!("<span class=\"key s{i}\">{}</span>", super::escape(name))).collect(),
-    };
-    format!("<figure><figcaption>{title}</figcaption>{svg}<p class=\"keys\">{keys}</p></figure>\n")
+    let keys = if legend.len() > 1 { keys(legend) } else { String::new() };
+    format!("<figure><figcaption>{title}</figcaption>{svg}{keys}</figure>\n")
+}
+
+/// What the colours of the series stand for.
+pub fn keys(names: &[&str]) -> String {
+    let key = |(i, name): (usize, &&str)| format!("<span class=\"key s{i}\">{}</span>", super::escape(name));
+    format!("<p class=\"keys\">{}</p>", names.iter().enumerate().map(key).collect::<String>())
 }

@@ -19,6 +19,7 @@ use super::make::Notes;
 use super::onnx::{Builder, Dim, FLOAT};
 use super::preprocess;
 use super::record::{Recording, customer_share};
+use super::report::{Profile, Profiles};
 use crate::customer::Item;
 use crate::features::{BEHAVIOUR, behaviour};
 use crate::interaction::Timestamp;
@@ -29,6 +30,8 @@ use crate::model::{BehaviourHead, GoldenRow, Pipeline, SegmentHead, TabularInput
 pub struct Parts {
     /// Section of the manifest.
     pub head: Option<BehaviourHead>,
+    /// Section of the report.
+    pub profiles: Option<Profiles>,
     /// Sections of `preprocessing.json`.
     pub behaviour: Option<Pipeline>,
     pub tabular: Option<TabularInput>,
@@ -75,7 +78,7 @@ pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u6
     }
     let input = Input::fit(&snapshots);
     let network = autoencoder(recording, &snapshots, &input.rows, seed);
-    let Some(head) = head(&snapshots, &input.rows, &network, seed) else {
+    let Some((head, profiles)) = head(&snapshots, &input.rows, &network, seed) else {
         notes.left_out("segments and anomaly: the customers' behaviour does not differ enough to group it".into());
         return parts;
     };
@@ -86,6 +89,7 @@ pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u6
     parts.golden.insert("autoencoder.onnx".into(), golden);
     parts.behaviour = Some(input.pipeline);
     parts.head = Some(head);
+    parts.profiles = Some(profiles);
     parts
 }
 
@@ -125,7 +129,7 @@ fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>],
     network
 }
 
-fn head(snapshots: &[Snapshot], rows: &[Vec<f32>], network: &Mlp, seed: u64) -> Option<BehaviourHead> {
+fn head(snapshots: &[Snapshot], rows: &[Vec<f32>], network: &Mlp, seed: u64) -> Option<(BehaviourHead, Profiles)> {
     let codes = network.run(rows, 1);
     let every = codes.len().div_ceil(GROUPED).max(1);
     let (sample, facts): (Vec<Vec<f32>>, Vec<Facts>) =
@@ -136,12 +140,33 @@ fn head(snapshots: &[Snapshot], rows: &[Vec<f32>], network: &Mlp, seed: u64) -> 
         let own: Vec<Facts> = facts.iter().zip(&groups.members).filter(|(_, m)| **m == i).map(|(f, _)| *f).collect();
         SegmentHead { label, center, share: own.len() as f32 / facts.len() as f32, profile: label::profile(&own) }
     });
-    Some(BehaviourHead {
+    let head = BehaviourHead {
         feature_hash: behaviour_hash(),
         error_quantiles: quantiles(rows.iter().zip(network.run(rows, 3)).map(|(row, out)| reconstruction_error(row, &out)).collect()),
         segments: segments.collect(),
         profile: label::profile(&facts),
-    })
+    };
+    let grouped: Vec<(&[f32], usize)> = rows.iter().step_by(every).map(Vec::as_slice).zip(groups.members).collect();
+    let profiles = profiles(&head, &grouped);
+    Some((head, profiles))
+}
+
+/// What the report says of the groups that these preprocessed rows fell to. A feature that is the same everywhere is left out.
+fn profiles(head: &BehaviourHead, rows: &[(&[f32], usize)]) -> Profiles {
+    let varies = |i: &usize| rows.iter().any(|(row, _)| (row[*i] - rows[0].0[*i]).abs() > 1e-6);
+    let columns: Vec<usize> = (0..BEHAVIOUR.len()).filter(varies).collect();
+    let mean = |group: usize, column: usize| {
+        let values: Vec<f64> = rows.iter().filter(|(_, member)| *member == group).map(|(row, _)| f64::from(row[column])).collect();
+        (values.iter().sum::<f64>() / values.len().max(1) as f64) as f32
+    };
+    let segments = head.segments.iter().enumerate().map(|(id, s)| Profile {
+        id,
+        label: s.label.clone(),
+        share: s.share,
+        means: s.profile.clone(),
+        deviations: columns.iter().map(|column| mean(id, *column)).collect(),
+    });
+    Profiles { means: head.profile.clone(), features: columns.iter().map(|i| BEHAVIOUR[*i]).collect(), segments: segments.collect() }
 }
 
 /// Evenly spaced quantiles from the least to the largest value, interpolated.
