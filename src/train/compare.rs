@@ -11,20 +11,18 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use super::record::{Customer, Labels, read_interactions, record};
+use super::record::{Customer, Labels, read_batches, record};
 use super::satisfaction_class;
 use crate::alert::Policies;
 use crate::customer::words;
 use crate::engine::{ClassScore, Engine, EngineConfig, Outcome, Score, States};
-use crate::interaction::{Actor, Interaction, SATISFACTION, Timestamp};
+use crate::interaction::{Actor, SATISFACTION, Timestamp};
 use crate::model::{Manifest, Model};
 
 /// Resamples of the customers.
 const RESAMPLES: usize = 1000;
 /// A challenger is worse where at least this share of the resamples says so.
 const SURE: f64 = 0.95;
-/// Interactions of one call of the engines.
-const BATCH: usize = 1024;
 
 /// One head by one measure. All measures are 1 at best, and differences are in parts of 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -104,9 +102,8 @@ pub fn compare(
     let mut engines = [Engine::new(champion.clone(), silent.clone(), config)?, Engine::new(challenger.clone(), silent, config)?];
     let mut states = [States::new(), States::new()];
     let mut rows = Rows::default();
-    let mut batch: Vec<Interaction> = Vec::new();
     let mut done = 0;
-    let mut flush = |batch: &mut Vec<Interaction>| -> anyhow::Result<()> {
+    read_batches(interactions, None, |batch| {
         let mut scored = Vec::new();
         for (engine, states) in engines.iter_mut().zip(&mut states) {
             scored.push(engine.apply(batch, states, Timestamp(0))?.outcomes);
@@ -124,14 +121,8 @@ pub fn compare(
         }
         done += batch.len();
         progress(done, total);
-        batch.clear();
         Ok(())
-    };
-    read_interactions(interactions, |interaction| {
-        batch.push(interaction);
-        if batch.len() == BATCH { flush(&mut batch) } else { Ok(()) }
     })?;
-    flush(&mut batch)?;
 
     rows.scale_spend();
     let judged: Vec<Judged> = rows.by_measure.iter().map(|((head, measure), rows)| judge(head, measure, rows, margin)).collect();

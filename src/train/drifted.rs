@@ -10,18 +10,16 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::prepare;
-use super::record::{read_interactions, record};
+use super::record::{read_batches, record};
 use crate::alert::Policies;
 use crate::cli::usage;
 use crate::engine::{Engine, EngineConfig, Outcome, States, watch_score};
-use crate::interaction::{Interaction, Timestamp};
+use crate::interaction::Timestamp;
 use crate::model::drift::Drift;
 use crate::model::{Model, Reference, Watch};
 
 /// Fewer new interactions than this say nothing: chance alone gives ten bins of `n` values an index of about 9 / n.
 const FEWEST: u64 = 500;
-/// Interactions of one call of the engine.
-const BATCH: usize = 1024;
 
 /// What comparing showed.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,8 +64,7 @@ pub fn drifted(model: Arc<Model>, policies: Arc<Policies>, interactions: &[PathB
     }
     let mut engine = Engine::new(model, policies, EngineConfig::default())?;
     let mut states = States::new();
-    let mut batch: Vec<Interaction> = Vec::with_capacity(BATCH);
-    let mut flush = |batch: &mut Vec<Interaction>| -> anyhow::Result<()> {
+    read_batches(interactions, None, |batch| {
         for outcome in engine.apply(batch, &mut states, Timestamp(0))?.outcomes {
             if let Outcome::Scored(score) = outcome
                 && score.interaction_id.as_deref().is_some_and(|id| new.contains(id))
@@ -75,14 +72,8 @@ pub fn drifted(model: Arc<Model>, policies: Arc<Policies>, interactions: &[PathB
                 watch_score(&mut watch, &score);
             }
         }
-        batch.clear();
         Ok(())
-    };
-    read_interactions(interactions, |interaction| {
-        batch.push(interaction);
-        if batch.len() == BATCH { flush(&mut batch) } else { Ok(()) }
     })?;
-    flush(&mut batch)?;
     let mut drift = watch.drift();
     drift.sort_by(|a, b| b.psi.total_cmp(&a.psi));
     let beyond: Vec<Drift> = drift.iter().filter(|d| d.psi > limit).cloned().collect();

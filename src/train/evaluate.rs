@@ -13,13 +13,13 @@ use serde::{Serialize, Serializer};
 use super::future::judge::{self as future, FutureReport};
 use super::judge::{Judged, Task, TaskReport, report};
 use super::metrics::Row;
-use super::record::{Counts, Labels, Recording, read_interactions, record};
+use super::record::{Counts, Labels, Recording, read_batches, record};
 use super::slices::{Names, Who};
 use super::tfidf::{Exchange, Tfidf};
 use super::{SATISFACTION_CLASSES, TFIDF, satisfaction_class, tabular, tfidf};
 use crate::alert::Policies;
 use crate::engine::{ClassScore, Engine, EngineConfig, Outcome, Score, States};
-use crate::interaction::{Interaction, SATISFACTION, Timestamp};
+use crate::interaction::{SATISFACTION, Timestamp};
 use crate::model::Model;
 
 /// What `--json` writes.
@@ -48,8 +48,6 @@ impl Serialize for Report {
     }
 }
 
-/// Interactions of one call of the engine.
-const BATCH: usize = 1024;
 /// Of the bootstrap: the same files give the same intervals.
 const SEED: u64 = 1;
 
@@ -86,9 +84,8 @@ pub fn evaluate(
     let version = model.manifest.version.clone();
     let mut engine = Engine::new(model.clone(), policies, EngineConfig::default())?.with_horizon(horizon_days);
     let mut states = States::new();
-    let mut batch: Vec<Interaction> = Vec::new();
     let mut done = 0;
-    let mut flush = |batch: &mut Vec<Interaction>| -> anyhow::Result<()> {
+    read_batches(interactions, as_of, |batch| {
         for outcome in engine.apply(batch, &mut states, Timestamp(0))?.outcomes {
             if let Outcome::Scored(score) = outcome
                 && let Some((labels, who)) = score.interaction_id.as_deref().and_then(|id| known.get(id))
@@ -98,16 +95,8 @@ pub fn evaluate(
         }
         done += batch.len();
         progress(done, total);
-        batch.clear();
         Ok(())
-    };
-    read_interactions(interactions, |interaction| {
-        if as_of.is_none_or(|t| interaction.occurred_at < t) {
-            batch.push(interaction);
-        }
-        if batch.len() == BATCH { flush(&mut batch) } else { Ok(()) }
     })?;
-    flush(&mut batch)?;
 
     let future = match ahead {
         Some(at) => future::judge(&mut engine, &states, &recording, at)?,

@@ -92,7 +92,7 @@ pub struct Counts {
 ///
 /// # Errors
 /// A file that cannot be read; whatever `each` returns.
-pub fn read_interactions(paths: &[PathBuf], mut each: impl FnMut(Interaction) -> anyhow::Result<()>) -> anyhow::Result<usize> {
+fn read_interactions(paths: &[PathBuf], mut each: impl FnMut(Interaction) -> anyhow::Result<()>) -> anyhow::Result<usize> {
     let mut rejected = 0;
     for path in expand(paths)? {
         lines(&path, |_, line| match decode(line, DecodeOptions::default()) {
@@ -104,6 +104,32 @@ pub fn read_interactions(paths: &[PathBuf], mut each: impl FnMut(Interaction) ->
         })?;
     }
     Ok(rejected)
+}
+
+/// Interactions of one batch: of one call of an engine.
+const BATCH: usize = 1024;
+
+/// Calls `each` with the valid interactions before `until` (all where there is none), in file order, so many at a time that an engine works well.
+///
+/// # Errors
+/// As [`read_interactions`].
+pub fn read_batches(
+    paths: &[PathBuf],
+    until: Option<Timestamp>,
+    mut each: impl FnMut(&[Interaction]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut batch = Vec::with_capacity(BATCH);
+    read_interactions(paths, |interaction| {
+        if until.is_none_or(|t| interaction.occurred_at < t) {
+            batch.push(interaction);
+        }
+        if batch.len() == BATCH {
+            each(&batch)?;
+            batch.clear();
+        }
+        Ok(())
+    })?;
+    if batch.is_empty() { Ok(()) } else { each(&batch) }
 }
 
 /// Calls `each` for every label, in file order.
@@ -537,6 +563,33 @@ mod tests {
         let (every, _) = read(&all, 200);
         assert_eq!((every.counts.interactions, every.sampled), (200, None));
         assert_eq!(read(&all, 1).1.len(), 1, "one customer stays, however long");
+    }
+
+    #[test]
+    fn batches_hold_every_interaction_before_a_time_once_and_in_order() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let at = |i: usize| Timestamp::parse("2024-05-01T10:00:00Z").expect("a time").0 + i as i64 * Timestamp::MICROS_PER_SECOND;
+        for n in [0, 1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH] {
+            let path = dir.path().join("i.jsonl");
+            let lines = (0..n).map(|i| {
+                let wrong = if i % 10 == 0 { "no interaction\n" } else { "" };
+                format!(r#"{{"id":"{i}","customer_id":"c","occurred_at":"{}","kind":"visit"}}"#, Timestamp(at(i))) + "\n" + wrong
+            });
+            std::fs::write(&path, lines.collect::<String>()).expect("temporary file");
+            for until in [None, Some(0), Some(n / 2), Some(n)] {
+                let (mut ids, mut sizes) = (Vec::new(), Vec::new());
+                read_batches(std::slice::from_ref(&path), until.map(|i| Timestamp(at(i))), |batch| {
+                    ids.extend(batch.iter().map(|i| i.id.to_string()));
+                    sizes.push(batch.len());
+                    Ok(())
+                })
+                .expect("readable");
+                let wanted = until.unwrap_or(n);
+                assert_eq!(ids, (0..wanted).map(|i| i.to_string()).collect::<Vec<_>>());
+                assert!(sizes.iter().all(|size| (1..=BATCH).contains(size)) && sizes.len() == wanted.div_ceil(BATCH), "{sizes:?}");
+            }
+        }
+        assert!(read_batches(&[dir.path().join("i.jsonl")], None, |_| anyhow::bail!("enough")).is_err());
     }
 
     #[test]
