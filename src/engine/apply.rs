@@ -375,7 +375,7 @@ impl Engine {
         };
         let unsure = classes.keys().any(|task| task.as_str() == "intent_unknown");
         let suggestion = classes.iter().find(|(task, _)| task.as_str() == "intent" && !unsure).and_then(|(_, score)| match score {
-            ClassScore::Top(top) => top.first().map(|t| t.label.clone()),
+            ClassScore::Top(top) => top.first().map(|t| t.label.clone()).filter(|label| names_a_need(label.as_str())),
             ClassScore::Unknown(_) => None,
         });
         Ok(Alert {
@@ -394,6 +394,14 @@ impl Engine {
             suggestion,
         })
     }
+}
+
+/// Whether an intent says what is needed. Data sets have a class for what is none of their intents, under one of a few names.
+fn names_a_need(intent: &str) -> bool {
+    const NONE: [&str; 10] =
+        ["outofdomain", "outofscope", "ood", "oos", "unknown", "other", "others", "none", "noneoftheabove", "nointent"];
+    let letters: String = intent.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    !NONE.contains(&letters.as_str())
 }
 
 /// Longest word that is kept for reasons, in bytes.
@@ -442,4 +450,17 @@ pub fn admit_behind(interaction: &Interaction, newest: &mut Timestamp, seen: &mu
     }
     *newest = (*newest).max(interaction.occurred_at);
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_a_need;
+
+    #[test]
+    fn a_class_for_everything_else_is_no_need() {
+        for none in ["outofdomain", "OutOfDomain", "out_of_scope", "oos", "unknown", "None of the above"] {
+            assert!(!names_a_need(none), "{none}");
+        }
+        assert!(["refund", "nonedelivery", "otherbank transfer"].into_iter().all(names_a_need));
+    }
 }

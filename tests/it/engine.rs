@@ -222,3 +222,27 @@ fn reasons_name_interactions_of_the_customer_and_words_that_were_said() {
     }
     assert!(with_words > 0, "no reason names a word");
 }
+
+#[test]
+fn an_alert_suggests_what_the_interaction_is_about_and_never_what_is_out_of_domain() {
+    let (model, all) = (champion(), interactions(usize::MAX));
+    let mut engine = engine(&model);
+    let effects = engine.apply(&all, &mut States::new(), NOW).expect("runs");
+    let likeliest = |id: &str| {
+        let place = all.iter().position(|i| &*i.id == id).expect("an interaction of the input");
+        let Outcome::Scored(score) = &effects.outcomes[place] else { panic!("not scored") };
+        let score = serde_json::to_value(score).expect("serialises");
+        let unknown = score.get("intent_unknown").is_some();
+        score["intent"][0]["label"].as_str().map(str::to_owned).filter(|_| !unknown)
+    };
+    let mut outside = 0;
+    for (_, alert) in &effects.alerts {
+        let said = likeliest(&alert.interaction_id);
+        let is_outside = said.as_deref() == Some("outofdomain");
+        outside += usize::from(is_outside);
+        assert_eq!(alert.suggestion.as_ref().map(|s| s.as_str()), said.as_deref().filter(|_| !is_outside), "{alert:?}");
+    }
+    assert!(effects.alerts.len() > 20, "{}", effects.alerts.len());
+    // Only where the model says so of some is this a test.
+    eprintln!("{outside} of {} alerts are of interactions out of the model's domain", effects.alerts.len());
+}
