@@ -95,11 +95,14 @@ pub fn run(
 ) -> Result<(), ArchiveError> {
     let mut backoff = Backoff::default();
     let mut started = false;
+    // The oldest score that was read and not published: it waits on while nothing can be read or published.
+    let mut oldest = None;
     loop {
         let mut progress = false;
-        let ended = session(config, mode, stop, &mut open, &mut progress);
+        let ended = session(config, mode, stop, &mut open, &mut progress, &mut oldest);
         started |= progress;
         let Err(e) = ended else { return Ok(()) };
+        tell_lag(oldest);
         let fault = match &e {
             ArchiveError::Store(_) => ArchiveFault::Store,
             ArchiveError::Log(_) => ArchiveFault::Log,
@@ -127,6 +130,7 @@ fn session(
     stop: &Stop,
     open: &mut impl FnMut(&BTreeMap<Partition, Position>) -> Result<Box<dyn Pairs>, LogError>,
     progress: &mut bool,
+    oldest: &mut Option<Timestamp>,
 ) -> Result<(), ArchiveError> {
     let store = Store::open(&config.location)?;
     let positions = store.positions()?;
@@ -153,9 +157,8 @@ fn session(
         for part in parts.values_mut().filter(|p| p.age() >= config.roll) {
             part.publish(&store)?;
         }
-        let now = Timestamp::now();
-        let lag = parts.values().filter_map(Part::oldest).map(|t| now.seconds_since(t)).fold(0.0, f64::max);
-        metrics::archive_lag(lag);
+        *oldest = parts.values().filter_map(Part::oldest).min();
+        tell_lag(*oldest);
         if stopping.is_none() && stop.requested() {
             stopping = Some(Instant::now());
         }
@@ -163,10 +166,15 @@ fn session(
             for part in parts.values_mut() {
                 part.publish(&store)?;
             }
-            metrics::archive_lag(0.0);
+            tell_lag(None);
             return Ok(());
         }
     }
+}
+
+fn tell_lag(oldest: Option<Timestamp>) {
+    let now = Timestamp::now();
+    metrics::archive_lag(oldest.map_or(0.0, |t| now.seconds_since(t).max(0.0)));
 }
 
 #[cfg(test)]
@@ -267,6 +275,18 @@ mod tests {
             let files = expand(&[dir.path().join("interactions/partition=0")]).expect("files").len();
             assert!(if roll_bytes == 2000 { files > 5 } else { (1..2 + sessions).contains(&files) }, "{files} files of {roll_bytes} bytes");
         }
+    }
+
+    #[test]
+    fn what_was_read_and_not_published_waits_on_after_a_failure() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let location = Location::Directory(dir.path().into());
+        let config = ArchiveConfig { location, roll_bytes: 1 << 20, roll: Duration::from_secs(3600) };
+        let (mut oldest, mut progress) = (None, false);
+        let mut open = |_: &BTreeMap<Partition, Position>| Ok(Box::new(Failing { left: log(20, 1), until_failure: 14 }) as Box<dyn Pairs>);
+        let ended = session(&config, Mode::Beside, &Stop::default(), &mut open, &mut progress, &mut oldest);
+        assert!(matches!(ended, Err(ArchiveError::Log(_))) && progress);
+        assert_eq!(oldest, Timestamp::parse("2024-01-01T00:00:00Z").ok(), "the first score");
     }
 
     #[test]

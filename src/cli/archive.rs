@@ -11,6 +11,7 @@ use super::serve::watch_signals;
 use super::usage;
 use crate::archive::{self, Mode};
 use crate::config::{Config, LogKind, Overrides};
+use crate::http;
 use crate::log::kafka::{KafkaPairs, KafkaSettings};
 use crate::log::{LogError, Pairs, Partition, Position};
 use crate::metrics::{self, ArchiveFault};
@@ -25,6 +26,7 @@ use crate::worker::Stop;
 Example:
   rapport archive --config rapport.toml          # until SIGTERM
   rapport archive --config rapport.toml --once   # up to the present end
+  rapport archive --config rapport.toml --bind 127.0.0.1:8081   # and tell Prometheus how it stands
 
 With, in rapport.toml (RAPPORT_ARCHIVE_URL etc. win over it):
   [archive]
@@ -38,10 +40,13 @@ pub struct Args {
     /// Archive up to the present end of the topics, then exit 0; the first failure exits 1.
     #[arg(long)]
     once: bool,
+    /// Serve /metrics and /healthz at this address and port, with certificate and token of [http]; not served otherwise.
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<String>,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let config = Config::load(args.config.as_deref(), &Overrides::default())?;
+    let config = Config::load(args.config.as_deref(), &Overrides { bind: args.bind.clone(), ..Overrides::default() })?;
     let Some(archive) = &config.archive else {
         return Err(usage(
             "archive.url (RAPPORT_ARCHIVE_URL) is not set: say where the archive goes, a directory or \"s3://bucket/prefix\"",
@@ -57,6 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     settings.validate().map_err(usage)?;
     let signals = watch_signals().context("cannot watch signals")?;
     let stop = Stop::default();
+    let _served = args.bind.is_some().then(|| serve_metrics(&config)).transpose()?;
     tracing::info!("archiving {}.* of {} to {}", settings.prefix, settings.brokers, archive.location);
     std::thread::scope(|scope| {
         let work = scope.spawn(|| {
@@ -75,6 +81,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         work.join().map_err(|_| anyhow::anyhow!("archiving panicked, which is a defect; start again: nothing is lost"))?.context("archive")
     })
+}
+
+/// Tells how the archive stands, until dropped.
+fn serve_metrics(config: &Config) -> anyhow::Result<http::Running> {
+    let server = http::Server::bind(&config.http).map_err(super::bind_error)?;
+    let url = server.url();
+    let running = server.start_metrics().context("cannot start the HTTP server")?;
+    // There are no workers that would not be.
+    metrics::ready(true);
+    tracing::info!("metrics are at {url}/metrics");
+    Ok(running)
 }
 
 /// Scores and interactions of the topics from `positions` on.

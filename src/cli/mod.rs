@@ -1,6 +1,7 @@
 //! Arguments, logging and dispatch; one file per command.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ mod bench;
 mod check;
 mod demo;
 mod evaluate;
+mod forecast;
 mod import;
 mod models;
 mod output;
@@ -27,6 +29,7 @@ use clap::{Parser, Subcommand};
 use crate::alert::Policies;
 use crate::config::{Config, Overrides};
 use crate::engine::EngineConfig;
+use crate::http::BindError;
 use crate::model::{BundleError, Model};
 
 /// Tells a company, while it still matters, which customer is becoming unhappy and why.
@@ -111,6 +114,44 @@ fn engine_settings(config: Option<&Path>) -> anyhow::Result<(Arc<Policies>, Engi
     let Some(path) = config else { return Ok((Arc::new(Policies::standard()), EngineConfig::default())) };
     let config = Config::load(Some(path), &Overrides::default())?;
     Ok((config.alerts.clone(), config.engine()))
+}
+
+/// An address that cannot be served: wrong configuration, or a failure.
+fn bind_error(error: BindError) -> anyhow::Error {
+    match error {
+        BindError::Config(message) => usage(message),
+        error => error.into(),
+    }
+}
+
+/// What failed, where standard output takes nothing.
+const STDOUT: &str = "cannot write standard output";
+
+/// Reads a flag's whole number within `range`; what is none is answered with what would be right.
+fn whole<T: TryFrom<u64>>(
+    range: impl RangeBounds<u64> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync {
+    move |argument: &str| {
+        let number = argument.parse::<u64>().ok().filter(|n| range.contains(n));
+        number.and_then(|n| T::try_from(n).ok()).ok_or_else(|| {
+            let from = match range.start_bound() {
+                Bound::Included(n) => *n,
+                Bound::Excluded(n) => n + 1,
+                Bound::Unbounded => 0,
+            };
+            match range.end_bound() {
+                Bound::Included(n) => format!("it should be a whole number from {from} to {n}"),
+                Bound::Excluded(n) => format!("it should be a whole number from {from} to {}", n - 1),
+                Bound::Unbounded => format!("it should be a whole number from {from} on"),
+            }
+        })
+    }
+}
+
+/// Reads a flag's number, 0 or above.
+fn number(argument: &str) -> Result<f64, String> {
+    let number = argument.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0);
+    number.ok_or_else(|| "it should be a number of 0 or above, such as 0.01".into())
 }
 
 /// One line to standard output. A reader that has gone (`rapport … | head`) is an ordinary end, see [`main`].

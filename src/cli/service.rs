@@ -52,10 +52,7 @@ impl Service {
         for never in lowest.map(|lowest| config.alerts.out_of_reach(lowest)).unwrap_or_default() {
             tracing::warn!("{never}");
         }
-        let server = http::Server::bind(&config.http).map_err(|e| match e {
-            http::BindError::Config(message) => usage(message),
-            e => e.into(),
-        })?;
+        let server = http::Server::bind(&config.http).map_err(super::bind_error)?;
         let url = server.url();
 
         let (logs, gateway, embedded, what) = match config.log.kind {

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
-use super::{console, ingest, server::App};
+use super::{console, ingest};
 
 /// What is read of the body of a request that is refused, and for how long.
 const DRAIN_BYTES: usize = 1 << 20;
@@ -38,10 +38,10 @@ impl Token {
 }
 
 /// Lets a request through to its route, or answers in its place; counts it either way.
-pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(token): State<Arc<Option<Token>>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let route = route(request.uri().path());
-    let admitted = admit(&app, &request);
+    let admitted = admit(token.as_ref().as_ref(), &request);
     let mut response = match admitted {
         Ok(()) => next.run(request).await,
         Err(problem) if request.method() == Method::POST => {
@@ -64,12 +64,12 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     response
 }
 
-fn admit(app: &App, request: &Request) -> Result<(), Problem> {
+fn admit(token: Option<&Token>, request: &Request) -> Result<(), Problem> {
     let headers = request.headers();
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return Ok(());
     }
-    match &app.token {
+    match token {
         Some(token) if !token.matches(headers) => {
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "send the token of this service as `Authorization: Bearer TOKEN`"));
         }

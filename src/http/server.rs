@@ -59,7 +59,6 @@ pub struct Running {
 pub(super) struct App {
     pub gateway: Arc<dyn Gateway>,
     pub status: Arc<Status>,
-    pub token: Option<Token>,
     pub bodies: Arc<Semaphore>,
     /// Turns true when the server stops: endless streams end then.
     pub stop: watch::Receiver<bool>,
@@ -104,7 +103,19 @@ impl Server {
     /// Where the operating system gives no thread or event queue.
     pub fn start(self, gateway: Arc<dyn Gateway>, status: Arc<Status>) -> std::io::Result<Running> {
         let (stop, stopped) = watch::channel(false);
-        let app = Arc::new(App { gateway, status, token: self.token, bodies: Arc::new(Semaphore::new(CONCURRENT_BODIES)), stop: stopped });
+        let app = App { gateway, status, bodies: Arc::new(Semaphore::new(CONCURRENT_BODIES)), stop: stopped };
+        self.serve(routes(Arc::new(app)), stop)
+    }
+
+    /// Serves `/metrics` and `/healthz` alone, for a process that takes no requests.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_metrics(self) -> std::io::Result<Running> {
+        self.serve(watched(), watch::Sender::new(false))
+    }
+
+    fn serve(self, routes: Router, stop: watch::Sender<bool>) -> std::io::Result<Running> {
         let handle = Handle::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build()?;
         // Tokio takes the socket over inside its runtime.
@@ -112,7 +123,13 @@ impl Server {
             let _inside = runtime.enter();
             axum_server::from_tcp(self.listener)?.handle(handle.clone()).first_request_timeout(FIRST_REQUEST)
         };
-        let service = router(app).into_make_service();
+        let service = routes
+            .fallback(|| async { Problem::not_found("no such page; the console is at / and the API under /v1") })
+            .method_not_allowed_fallback(|| async {
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
+            })
+            .layer(from_fn_with_state(Arc::new(self.token), guard))
+            .into_make_service();
         let thread = std::thread::Builder::new().name("http".into()).spawn(move || {
             let served = runtime.block_on(async {
                 match self.tls {
@@ -157,11 +174,14 @@ impl Drop for Running {
     }
 }
 
-fn router(app: Arc<App>) -> Router {
-    Router::new()
+/// What every process answers.
+fn watched() -> Router {
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(|| async { "alive\n" }))
+}
+
+fn routes(app: Arc<App>) -> Router {
+    let own = Router::new()
         .route("/", get(|| async { console::page() }))
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/v1/interactions", post(ingest::interactions))
         .route("/v1/scores", get(outputs::scores))
@@ -169,10 +189,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/dead-letters", get(outputs::dead_letters))
         .route("/v1/alerts", get(outputs::alerts))
         .route("/v1/customers/{id}", get(customer::view))
-        .fallback(|| async { Problem::not_found("no such page; the console is at / and the API under /v1") })
-        .method_not_allowed_fallback(|| async { Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method") })
-        .layer(from_fn_with_state(app.clone(), guard))
-        .with_state(app)
+        .with_state(app);
+    watched().merge(own)
 }
 
 async fn metrics() -> impl IntoResponse {

@@ -14,8 +14,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::{SOON, files, flat, interactions};
 use crate::brokers::unique;
+use crate::http::agent;
 use crate::kafka_log::{fresh, work};
-use crate::process::{Finished, Process, RAPPORT, rapport};
+use crate::process::{Finished, Process, RAPPORT, eventually, free_port, rapport};
 
 /// Topics in which every third interaction has no score, as if it were a repeat or rejected.
 pub struct Scored {
@@ -139,6 +140,8 @@ fn kafkas_archive_has_each_scored_interaction_once_although_it_is_killed() {
     let archive = dir.path().join("archive");
     let config = scored.config(dir.path(), archive.to_str().expect("UTF-8"), 3000);
     let mut log = worker(&scored.settings);
+    scored.more(&mut log, 60);
+    tells_how_it_stands(dir.path(), &config);
     for _ in 0..5 {
         let mut archiver = archiver(dir.path(), &config, &[]);
         let until = Instant::now() + Duration::from_millis(rng.random_range(700..2200));
@@ -165,6 +168,29 @@ fn kafkas_archive_has_each_scored_interaction_once_although_it_is_killed() {
     lock.lock().expect("locked");
     let refused = once(dir.path(), &config);
     assert!(refused.code == Some(1) && refused.stderr.contains("another process archives"), "{}", refused.stderr);
+}
+
+/// `--bind` serves the archive's metrics and nothing of the API.
+fn tells_how_it_stands(dir: &Path, config: &Path) {
+    let bind = format!("127.0.0.1:{}", free_port());
+    let mut command = Command::new(RAPPORT);
+    command.args(["archive", "--bind", &bind, "--config"]).arg(config);
+    let mut archiver = Process::spawn("watched-archiver", command, dir);
+    let get = |path: &str| {
+        let mut answer = agent().get(format!("http://{bind}{path}")).call().ok().filter(|a| a.status().as_u16() == 200)?;
+        answer.body_mut().read_to_string().ok()
+    };
+    eventually("rows are published", SOON, || {
+        assert!(archiver.ended().is_none(), "the archive ended: {}", archiver.stderr());
+        let page = get("/metrics")?;
+        let rows = page.lines().find_map(|l| l.strip_prefix("rapport_archive_rows_total{topic=\"scores\"} "))?;
+        assert!(page.contains("\nrapport_ready 1\n") && page.contains("\nrapport_archive_lag_seconds "), "{page}");
+        (rows.parse::<f64>().ok()? > 0.0).then_some(())
+    });
+    assert_eq!(get("/healthz").as_deref(), Some("alive\n"));
+    assert!(get("/v1/scores").is_none() && get("/readyz").is_none());
+    archiver.signal(libc::SIGTERM);
+    assert_eq!(archiver.wait(SOON).code, Some(0), "{}", archiver.stderr());
 }
 
 #[test]
