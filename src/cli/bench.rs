@@ -16,7 +16,7 @@ use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 
 use super::demo::find_model;
-use super::{load_model, usage};
+use super::{load_model, usage, whole};
 use crate::alert::Policies;
 use crate::engine::{Engine, EngineConfig};
 use crate::interaction::Timestamp;
@@ -41,22 +41,22 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     swap_to: Option<PathBuf>,
     /// Customers.
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = whole::<u32>(1..=10_000_000))]
     customers: u32,
     /// Interactions of the first part.
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = whole::<u64>(1..=100_000_000))]
     interactions: u64,
     /// Interactions a second in the other parts [default: a tenth of what the first part reached].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1..=1_000_000))]
     rate: Option<u64>,
     /// Length of each of the other parts, in seconds.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole::<u64>(1..=3600))]
     seconds: u64,
     /// Worker threads [default: as many as there are processors].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1..=1024))]
     threads: Option<u64>,
     /// Most customers of one commit whose hidden vector is rebuilt.
-    #[arg(long, value_name = "N", default_value_t = crate::worker::REBUILDS_PER_COMMIT as u64, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = crate::worker::REBUILDS_PER_COMMIT as u64, value_parser = whole::<u64>(1..=100_000))]
     rebuilds_per_commit: u64,
     /// Where to write the figures as JSON; `-` is standard output, in place of the table.
     #[arg(long, value_name = "F")]

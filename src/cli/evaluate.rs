@@ -1,9 +1,12 @@
 //! `rapport evaluate`: how good a bundle is on labelled interactions, beside its baselines.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use super::output::check_files;
-use super::{engine_settings, load_model, progress_bar, usage};
+use super::{STDOUT, engine_settings, load_model, progress_bar, usage, whole};
 use crate::interaction::Timestamp;
 use crate::train::evaluate::{Report, evaluate};
 use crate::train::future::judge::FutureReport;
@@ -32,7 +35,7 @@ pub struct Args {
     as_of: Option<String>,
     /// With --as-of: how far ahead churn, spend and next need look, in days; the bundle's otherwise. Their labels come from the
     /// interactions at and after that time.
-    #[arg(long, value_name = "N", requires = "as_of", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    #[arg(long, value_name = "N", requires = "as_of", value_parser = whole::<u32>(1..=3650))]
     horizon_days: Option<u32>,
     /// Where to write the figures as JSON; `-` is standard output, in place of the table.
     #[arg(long, value_name = "F")]
@@ -62,18 +65,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(&report)? + "\n";
     match args.json.as_deref() {
         Some(path) if path.as_os_str() == "-" => {
-            use std::io::Write as _;
-            std::io::stdout().write_all(json.as_bytes())?;
-            return Ok(());
+            return std::io::stdout().write_all(json.as_bytes()).context(STDOUT);
         }
-        Some(path) => std::fs::write(path, json).map_err(|e| usage(format!("--json {}: {e}", path.display())))?,
+        Some(path) => {
+            let mut file =
+                std::fs::File::create(path).map_err(|e| usage(format!("--json {}: {e}; name a file to write", path.display())))?;
+            file.write_all(json.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         None => {}
     }
-    print(&report)
+    print(&report).context(STDOUT)
 }
 
-fn print(report: &Report) -> anyhow::Result<()> {
-    use std::io::Write as _;
+fn print(report: &Report) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{:<24} {:>7} {:>9} {:>9} {:>9} {:>7}", "task", "n", "accuracy", "macro-F1", "log-loss", "ECE")?;
     let mut line = |name: &str, q: &Quality| {
@@ -86,11 +90,10 @@ fn print(report: &Report) -> anyhow::Result<()> {
             line(&format!("  {}", baseline.title(name)), &baseline.quality)?;
         }
     }
-    future(&report.future, &mut out)?;
-    Ok(())
+    future(&report.future, &mut out)
 }
 
-fn future(report: &FutureReport, out: &mut impl std::io::Write) -> std::io::Result<()> {
+fn future(report: &FutureReport, out: &mut impl Write) -> std::io::Result<()> {
     if let Some(r) = &report.churn {
         writeln!(out, "\n{:<24} {:>7} {:>9} {:>9} {:>9}", "", "n", "AUROC", "log-loss", "ECE")?;
         let all = [("churn", &r.quality)].into_iter().chain(r.baselines.iter().map(|(name, q)| (*name, q)));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::output::check_files;
-use super::usage;
+use super::{usage, whole};
 use crate::import::csv_map::{self, Mapping, MappingError};
 use crate::import::{Sink, Summary, cdnow, chinese_reviews, clinc150, demo, jddc, multidogo, online_retail, ssa, uss};
 
@@ -28,7 +28,7 @@ enum Source {
         #[command(flatten)]
         files: Files,
         /// Ratings become labels from this customer turn of a dialogue on; the published protocol is 4, 1 takes all.
-        #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long, value_name = "N", default_value_t = 4, value_parser = whole::<u16>(1..))]
         from_turn: u16,
         /// One label per rater instead of their mean.
         #[arg(long)]
@@ -129,7 +129,7 @@ enum Source {
         #[arg(long, value_name = "DIR")]
         online_retail: PathBuf,
         /// Decides which conversations and customers are taken.
-        #[arg(long, value_name = "N", default_value_t = 1)]
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>(..))]
         seed: u64,
         /// Where the interactions go, gzip if the name ends in .gz.
         #[arg(long, value_name = "FILE")]

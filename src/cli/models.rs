@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use super::{progress_bar, usage};
+use super::{number, progress_bar, usage};
 use crate::config::{Config, LogKind, Overrides};
 use crate::interaction::Timestamp;
 use crate::log::kafka::{KafkaSettings, announce};
@@ -73,7 +73,7 @@ struct PromoteArgs {
     #[arg(long, value_name = "T")]
     since: Option<String>,
     /// How much worse a head may be, in parts of 1.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = number)]
     margin: f64,
     /// Promote whatever the judgement says; the reason goes to the journal.
     #[arg(long, value_name = "REASON")]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::forecast::{LastPeriod, Sales};
 use super::output::{LineWriter, ScoreWriter, check_files};
-use super::usage;
+use super::{usage, whole};
 use crate::alert::AlertState;
-use crate::engine::{Engine, Outcome, Score, States, forecast};
+use crate::engine::{Engine, Outcome, Score, States};
 use crate::interaction::file::{Records, expand};
 use crate::interaction::{DecodeOptions, Interaction, Reject, RejectClass, Timestamp, decode};
 
@@ -44,14 +45,14 @@ pub struct Args {
     #[arg(long, value_name = "T")]
     as_of: Option<String>,
     /// How far ahead churn and spend look, in days; the bundle's otherwise.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=3650))]
     horizon_days: Option<u32>,
     /// Take alert policies and `[state]` from this configuration instead of the defaults.
     #[arg(long, value_name = "F")]
     config: Option<PathBuf>,
 }
 
-/// Interactions of one call of the engine.
+/// Records of one call of the engine.
 const BATCH: usize = 1024;
 
 pub fn run(args: Args) -> anyhow::Result<()> {
@@ -62,9 +63,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     check_files(&inputs, &[("--output", args.output.as_path())].into_iter().chain(side).collect::<Vec<_>>())?;
     let (policies, config) = super::engine_settings(args.config.as_deref())?;
     let model = super::load_model(&args.model)?;
+    let scores = ScoreWriter::create(&args.output, &model)?;
+    let engine = Engine::new(model, policies, config)?.with_horizon(args.horizon_days);
     let mut scorer = Scorer {
-        scores: ScoreWriter::create(&args.output, &model)?,
-        engine: Engine::new(model, policies, config)?.with_horizon(args.horizon_days),
+        last_period: as_of.zip(engine.horizon_days()).map(|(at, days)| LastPeriod::new(at, days)),
+        scores,
+        engine,
         states: States::new(),
         alerts: args.alerts.as_deref().map(LineWriter::create).transpose()?,
         rejects: args.rejects.as_deref().map(LineWriter::create).transpose()?,
@@ -81,7 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 all.push((origin, interaction));
                 Ok(())
             }
-            Err(reject) => scorer.reject(&origin, reject),
+            Err(reject) => scorer.reject(origin, reject),
         })?;
         all.sort_by_key(|(_, i)| i.occurred_at);
         for (origin, interaction) in all {
@@ -90,7 +94,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     } else {
         read(&args.input, args.rejects.is_some(), |origin, decoded| match decoded {
             Ok(interaction) => scorer.push(origin, interaction),
-            Err(reject) => scorer.reject(&origin, reject),
+            Err(reject) => scorer.reject(origin, reject),
         })?;
     }
     let counts = scorer.finish()?;
@@ -158,8 +162,11 @@ struct Scorer {
     as_of: Option<Timestamp>,
     /// With `as_of`: the last score of each customer.
     latest: BTreeMap<Box<str>, Score>,
+    /// With `as_of` and a model that looks ahead.
+    last_period: Option<LastPeriod>,
     batch: Vec<Interaction>,
-    origins: Vec<Origin>,
+    /// Where the records of the batch came from, in their order; among them those that were rejected before they got to the engine.
+    origins: Vec<(Origin, Option<Reject>)>,
     counts: Counts,
 }
 
@@ -169,11 +176,19 @@ impl Scorer {
             return Ok(());
         }
         self.batch.push(interaction);
-        self.origins.push(origin);
-        if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
+        self.came(origin, None)
     }
 
-    fn reject(&mut self, origin: &Origin, reject: Reject) -> anyhow::Result<()> {
+    fn reject(&mut self, origin: Origin, reject: Reject) -> anyhow::Result<()> {
+        self.came(origin, Some(reject))
+    }
+
+    fn came(&mut self, origin: Origin, reject: Option<Reject>) -> anyhow::Result<()> {
+        self.origins.push((origin, reject));
+        if self.origins.len() >= BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn rejected(&mut self, origin: &Origin, reject: &Reject) -> anyhow::Result<()> {
         self.counts.rejected += 1;
         self.counts.late += (reject.class == RejectClass::Late) as u64;
         let Some(out) = &mut self.rejects else { return Ok(()) };
@@ -183,22 +198,18 @@ impl Scorer {
 
     fn flush(&mut self) -> anyhow::Result<()> {
         let effects = self.engine.apply(&self.batch, &mut self.states, Timestamp::now())?;
-        let origins = std::mem::take(&mut self.origins);
-        for (i, outcome) in effects.outcomes.into_iter().enumerate() {
-            match outcome {
-                Outcome::Scored(score) => {
-                    self.counts.scored += 1;
-                    match self.as_of {
-                        None => self.scores.write(&score)?,
-                        Some(_) => {
-                            self.latest.insert(score.customer_id.clone(), score);
-                        }
-                    }
-                }
-                Outcome::Duplicate => self.counts.duplicates += 1,
-                Outcome::Rejected(reject) => {
-                    self.reject(&origins[i], reject)?;
-                }
+        let batch = std::mem::take(&mut self.batch);
+        let mut outcomes = batch.iter().zip(effects.outcomes);
+        for (origin, reject) in std::mem::take(&mut self.origins) {
+            if let Some(reject) = reject {
+                self.rejected(&origin, &reject)?;
+                continue;
+            }
+            match outcomes.next() {
+                Some((interaction, Outcome::Scored(score))) => self.scored(interaction, score)?,
+                Some((_, Outcome::Duplicate)) => self.counts.duplicates += 1,
+                Some((_, Outcome::Rejected(reject))) => self.rejected(&origin, &reject)?,
+                None => anyhow::bail!("the engine said nothing of {}:{}", origin.file, origin.line),
             }
         }
         for (_, alert) in effects.alerts {
@@ -207,7 +218,18 @@ impl Scorer {
                 out.write(&alert)?;
             }
         }
-        self.batch.clear();
+        Ok(())
+    }
+
+    fn scored(&mut self, interaction: &Interaction, score: Score) -> anyhow::Result<()> {
+        self.counts.scored += 1;
+        if let Some(last) = &mut self.last_period {
+            last.add(interaction);
+        }
+        if self.as_of.is_none() {
+            return self.scores.write(&score);
+        }
+        self.latest.insert(score.customer_id.clone(), score);
         Ok(())
     }
 
@@ -217,8 +239,8 @@ impl Scorer {
             let mut scores: Vec<Score> = std::mem::take(&mut self.latest).into_values().collect();
             self.counts.scored = scores.len() as u64;
             self.engine.as_of(&mut scores, &self.states, t)?;
-            if let (Some(days), Some(forecast)) = (self.engine.horizon_days(), forecast(&self.engine, &scores)) {
-                eprintln!("{days} days from {t}: {} purchases, amount {} expected (80 % interval)", forecast.purchases, forecast.amount);
+            if let Some(sales) = self.last_period.as_ref().and_then(|last| Sales::of(&self.engine, &scores, last)) {
+                eprintln!("{sales}");
             }
             for score in &scores {
                 self.scores.write(score)?;

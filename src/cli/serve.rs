@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::service::Service;
+use super::whole;
 use crate::config::{Config, Overrides};
 
 /// A stop that takes longer than this is cut off; what was not committed is read again at the next start.
@@ -38,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<String>,
     /// Worker threads; wins over [worker] threads.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..=1024))]
     threads: Option<usize>,
 }
 

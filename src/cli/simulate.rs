@@ -6,7 +6,7 @@ use parquet::arrow::ArrowWriter;
 use serde_json::json;
 
 use super::output::LineWriter;
-use super::progress_bar;
+use super::{progress_bar, whole};
 use crate::archive::columns;
 use crate::interaction::Interaction;
 use crate::simulate::{Said, Settings, simulate};
@@ -21,12 +21,12 @@ Example:
   rapport simulate --interactions 10000000 --customers 500000 --seed 1 --out big.parquet --labels big.labels.jsonl")]
 pub struct Args {
     /// How many interactions.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(..))]
     interactions: u64,
     /// Of how many customers.
-    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "M", value_parser = whole::<u32>(1..))]
     customers: u32,
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = whole::<u64>(..))]
     seed: u64,
     /// Where they go: .parquet, else JSON Lines; `-` is standard output.
     #[arg(long, value_name = "F")]

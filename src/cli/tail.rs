@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Offset to begin at (with Kafka only 0, the oldest record of each partition). Without it: the last ten records, with Kafka only new ones.
-    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "OFFSET", value_parser = super::whole::<i64>(..))]
     from: Option<i64>,
     /// Stop at the end instead of waiting for more.
     #[arg(long)]

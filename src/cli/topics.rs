@@ -33,10 +33,10 @@ struct CreateArgs {
     #[arg(long)]
     prefix: Option<String>,
     /// Partitions of interactions, state and every output: how many workers can share the work. Cannot be changed later
-    #[arg(long, default_value_t = 12, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    #[arg(long, default_value_t = 12, value_name = "N", value_parser = super::whole::<i32>(1..=10_000))]
     partitions: i32,
     /// Copies of every record (default: the brokers' default)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=100))]
+    #[arg(long, value_name = "N", value_parser = super::whole::<i32>(1..=100))]
     replication_factor: Option<i32>,
 }
 

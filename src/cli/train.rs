@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::{number, whole};
+
 /// Trains a model bundle.
 ///
 /// Works with whatever the data has: a task without enough labels is left out and said so. With the same data, settings, seed and build the
@@ -22,28 +24,28 @@ pub struct Args {
     /// Settings of the run, TOML.
     #[arg(long, value_name = "F")]
     config: Option<PathBuf>,
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>(..))]
     seed: u64,
     /// Train as if nothing had happened from this time (RFC 3339) on.
     #[arg(long, value_name = "T")]
     until: Option<String>,
     /// How far ahead labels of the future look, in days; the configuration's otherwise (default 90).
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=3650))]
     horizon_days: Option<u32>,
     /// Train only if interactions newer than this bundle's training range have drifted from those that it was fitted on.
     #[arg(long, value_name = "DIR")]
     if_drift: Option<PathBuf>,
     /// Population stability index above which an input or output has drifted.
-    #[arg(long, value_name = "X", default_value_t = 0.2, requires = "if_drift")]
+    #[arg(long, value_name = "X", default_value_t = 0.2, requires = "if_drift", value_parser = number)]
     drift_limit: f64,
     /// Passes over the data; the configuration's otherwise (default 3).
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..=1000))]
     epochs: Option<usize>,
     /// Most interactions to train from, as whole customers chosen by the seed; 0: all. The configuration's otherwise (default 1000000).
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(..))]
     max_interactions: Option<usize>,
     /// Most steps of the optimiser in one fit; the configuration's otherwise (default: as many as the epochs have).
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(..))]
     max_steps: Option<usize>,
 }
 

@@ -97,10 +97,26 @@ pub struct Summary {
     pub reasons: BTreeMap<&'static str, u64>,
 }
 
+/// Where lines go, and its name for messages.
+struct Output {
+    writer: Box<dyn Write>,
+    name: String,
+}
+
+impl Output {
+    fn write(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        self.writer.write_all(line).with_context(|| format!("cannot write {}", self.name))
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        self.writer.flush().with_context(|| format!("cannot write {}", self.name))
+    }
+}
+
 /// The writer that all importers share.
 pub struct Sink {
-    interactions: Box<dyn Write>,
-    labels: Option<Box<dyn Write>>,
+    interactions: Output,
+    labels: Option<Output>,
     /// Interactions waiting to be sorted, where order of time was asked for.
     held: Option<Vec<(Timestamp, Box<[u8]>)>>,
     line: Vec<u8>,
@@ -115,15 +131,21 @@ impl Sink {
     /// # Errors
     /// A file that cannot be created.
     pub fn create(interactions: Option<&Path>, labels: Option<&Path>) -> anyhow::Result<Self> {
+        let file = |path: &Path| Ok::<_, anyhow::Error>(Output { writer: create(path)?, name: path.display().to_string() });
         let interactions = match interactions {
-            Some(path) => create(path)?,
-            None => Box::new(BufWriter::new(std::io::stdout())),
+            Some(path) => file(path)?,
+            None => Output { writer: Box::new(BufWriter::new(std::io::stdout())), name: "standard output".into() },
         };
-        Ok(Self::new(interactions, labels.map(create).transpose()?))
+        Ok(Self::to(interactions, labels.map(file).transpose()?))
     }
 
     /// Writes to these writers.
     pub fn new(interactions: Box<dyn Write>, labels: Option<Box<dyn Write>>) -> Self {
+        let named = |writer, name: &str| Output { writer, name: name.into() };
+        Self::to(named(interactions, "interactions"), labels.map(|labels| named(labels, "labels")))
+    }
+
+    fn to(interactions: Output, labels: Option<Output>) -> Self {
         Self { interactions, labels, held: None, line: Vec::new(), reported: 0, summary: Summary::default() }
     }
 
@@ -160,7 +182,7 @@ impl Sink {
         self.line.push(b'\n');
         match &mut self.held {
             Some(held) => held.push((at, self.line.as_slice().into())),
-            None => self.interactions.write_all(&self.line)?,
+            None => self.interactions.write(&self.line)?,
         }
         self.summary.interactions += 1;
         Ok(true)
@@ -191,7 +213,7 @@ impl Sink {
             return Ok(());
         }
         self.line.push(b'\n');
-        out.write_all(&self.line)?;
+        out.write(&self.line)?;
         self.summary.labels += 1;
         Ok(())
     }
@@ -226,7 +248,7 @@ impl Sink {
         if let Some(mut held) = self.held.take() {
             held.sort_by_key(|(at, _)| *at);
             for (_, line) in &held {
-                self.interactions.write_all(line)?;
+                self.interactions.write(line)?;
             }
         }
         self.interactions.flush()?;

@@ -149,3 +149,60 @@ fn commands_on_files_say_which_file() {
     desk.refused(&["topics", "create", "--brokers", "localhost"], 2, &["log.brokers", "host:port"]);
     desk.refused(&["no-such-command"], 2, &["no-such-command", "--help"]);
 }
+
+#[test]
+fn a_flag_that_is_no_number_says_what_would_be_right() {
+    let desk = Desk::new();
+    let files = ["--input", "x", "--output", "y", "--model", "z"];
+    for (command, flag, value, right) in [
+        (["serve"].as_slice(), "--threads", "x", "a whole number from 1 to 1024"),
+        (&["serve"], "--threads", "0", "a whole number from 1 to 1024"),
+        (&["bench"], "--rate", "-1", "a whole number from 1 to 1000000"),
+        (&[["score"].as_slice(), &files].concat(), "--horizon-days", "1.5", "a whole number from 1 to 3650"),
+        (&["topics", "create"], "--partitions", "many", "a whole number from 1 to 10000"),
+        (&["tail", "scores"], "--from", "x", "a whole number from 0 on"),
+        (&["simulate", "--customers", "3", "--out", "x"], "--interactions", "1e6", "a whole number from 0 on"),
+        (&["models", "promote", "x"], "--margin", "little", "a number of 0 or above, such as 0.01"),
+    ] {
+        let value = format!("{flag}={value}");
+        desk.refused(&[command, &[&value]].concat(), 2, &[flag, right]);
+    }
+}
+
+/// What a full disk says: nothing is half done and called done.
+#[test]
+fn a_full_disk_is_named_and_ends_with_1() {
+    let desk = Desk::new();
+    let lines: String = (0..3)
+        .map(|i| {
+            format!(
+                "{{\"id\":\"{i}\",\"customer_id\":\"c\",\"occurred_at\":\"2026-01-01T00:00:00Z\",\"kind\":\"message\",\"text\":\"no\"}}\n"
+            )
+        })
+        .collect();
+    let (model, some) = (path(bundle::dir()), desk.file("some.jsonl", &(lines + "not json\n")));
+    let labels = desk.file("labels.jsonl", "{\"interaction_id\":\"1\",\"task\":\"satisfaction\",\"value\":2}\n");
+    let csv = desk.file("some.csv", "who,when,note\nc,2026-01-01T00:00:00Z,hello\n");
+    let (some, labels, csv) = (path(&some), path(&labels), path(&csv));
+    let score = |flags: &[&'static str]| [["score", "--model", model, "--input", some].as_slice(), flags].concat();
+    let import =
+        ["import", "csv", csv, "--map", "customer_id=who", "--map", "occurred_at=when", "--map", "text=note", "--set", "kind=call"];
+    let evaluate = ["evaluate", "--model", model, "--interactions", some, "--labels", labels];
+    let full = &["/dev/full", "No space left on device"];
+    desk.refused(&score(&["--output", "/dev/full"]), 1, full);
+    desk.refused(&score(&["--output", "-", "--rejects", "/dev/full"]), 1, full);
+    desk.refused(&[evaluate.as_slice(), &["--json", "/dev/full"]].concat(), 1, full);
+    desk.refused(&[import.as_slice(), &["--out", "/dev/full"]].concat(), 1, full);
+    desk.refused(&["simulate", "--interactions", "5", "--customers", "2", "--out", "/dev/full"], 1, full);
+
+    // The same of standard output.
+    for arguments in [score(&["--output", "-"]), import.to_vec(), evaluate.to_vec()] {
+        let mut command = Command::new(RAPPORT);
+        command.args(&arguments).stdout(fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full"));
+        let done = command.output().expect("a process");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+        assert!(said.contains("cannot write") && said.contains("No space left on device"), "{arguments:?}: {said}");
+    }
+}

@@ -85,6 +85,88 @@ fn silence_raises_churn_and_a_longer_horizon_lowers_it() {
     assert!(now.iter().zip(&longer).all(|(a, b)| b <= a) && mean(&longer) < mean(&now));
 }
 
+/// The number after `before` in what was said, without separators.
+fn after(said: &str, before: &str) -> f64 {
+    let rest = said.split_once(before).unwrap_or_else(|| panic!("{before:?} is not in {said}")).1;
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c))).unwrap_or(rest.len());
+    rest[..end].parse().unwrap_or_else(|_| panic!("no number after {before:?} in {said}"))
+}
+
+#[test]
+fn the_forecast_stands_beside_its_bias_and_the_last_period() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // What lies on the bounds of the last period, repeats, other kinds, other actors, and what comes later.
+    let (day, before) = (at(390, 0), at(360, 0));
+    let mut input = std::fs::read_to_string(lapsing().join("i.jsonl")).expect("a log");
+    let mut add = |id: &str, time: &str, kind: &str, amount: &str| {
+        let line = format!(r#"{{"id":"{id}","customer_id":"late-{id}","occurred_at":"{time}","kind":"{kind}"{amount}}}"#);
+        input += &format!("{line}\n{line}\n");
+    };
+    add("on", &before, "purchase", r#","amount":1000000"#);
+    add("end", &day, "purchase", r#","amount":7000000"#);
+    add("back", &at(380, 1), "return", r#","amount":500"#);
+    add("free", &at(380, 2), "purchase", "");
+    std::fs::write(dir.path().join("i.jsonl"), &input).expect("a log");
+    let paths =
+        [lapsing().join("bundle"), dir.path().join("i.jsonl"), dir.path().join("s.jsonl")].map(|p| p.to_str().expect("a path").to_owned());
+    let arguments = ["score", "--model", &paths[0], "--input", &paths[1], "--output", &paths[2], "--as-of", &day];
+    let done = rapport(dir.path(), arguments, Duration::from_secs(60));
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+
+    // From the file: purchases of [day 360, day 390), each once.
+    let mut seen = std::collections::HashSet::new();
+    let (mut purchases, mut amount) = (0, 0.0);
+    for line in input.lines() {
+        let i: Value = serde_json::from_str(line).expect("JSON");
+        let time = i["occurred_at"].as_str().expect("a time");
+        if seen.insert(i["id"].to_string()) && i["kind"] == "purchase" && time >= before.as_str() && time < day.as_str() {
+            purchases += 1;
+            amount += i["amount"].as_f64().unwrap_or(0.0);
+        }
+    }
+    assert!(purchases > 100 && amount > 1_000_000.0 && amount < 2_000_000.0, "{purchases} {amount}");
+    assert!(done.stderr.contains(&format!("\n30 days before: {purchases} purchases, amount {amount:.0}\n")), "{}", done.stderr);
+
+    // From the scores.
+    let scores = std::fs::read_to_string(&paths[2]).expect("scores");
+    let sum = |key: &str| -> f64 {
+        scores.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON")["spend"][key].as_f64().expect("a number")).sum()
+    };
+    let said = &done.stderr;
+    for (key, before) in [("purchases", format!("30 days from {day}: ")), ("amount", " purchases, amount ".to_owned())] {
+        let (shown, interval) = (after(said, &before), said.split_once(&before).expect("there").1);
+        assert!((shown - sum(key)).abs() <= 0.51, "{key}: {} in {said}", sum(key));
+        assert!(after(interval, " (") < shown && shown < after(interval, "–"), "{key}: {said}");
+    }
+
+    // From the report: what was expected on what was set aside against what came.
+    let report: Value = serde_json::from_slice(&std::fs::read(lapsing().join("bundle/report.json")).expect("a report")).expect("JSON");
+    let spend = &report["future"]["spend"];
+    let number = |pointer: &str| spend.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {spend}"));
+    let bias = |of: &str| 100.0 * (number(&format!("/expected/{of}/expected")) / number(&format!("/actual/{of}")) - 1.0);
+    let held_out = "on what training set aside, 30 days ahead: purchases ";
+    assert!((after(said, held_out) - bias("purchases")).abs() < 0.051, "{} in {said}", bias("purchases"));
+    let of_amount = &said[said.find(held_out).expect("there")..];
+    assert!((after(of_amount, "amount ") - bias("amount")).abs() < 0.051, "{} in {said}", bias("amount"));
+    // The report has the interval and the last period too, and its page says the same.
+    for of in ["purchases", "amount"] {
+        assert!(
+            number(&format!("/expected/{of}/low")) < number(&format!("/expected/{of}/high")) && number(&format!("/last_period/{of}")) > 0.0
+        );
+    }
+    let page = std::fs::read_to_string(lapsing().join("bundle/report.html")).expect("a page");
+    let row = format!(
+        "<tr><td>purchases</td><td>{:.0}</td><td class=\"interval\">{:.0}–{:.0}</td><td>{:.0}</td><td>{:+.1} %</td><td>{:.0}</td></tr>",
+        number("/expected/purchases/expected"),
+        number("/expected/purchases/low"),
+        number("/expected/purchases/high"),
+        number("/actual/purchases"),
+        bias("purchases"),
+        number("/last_period/purchases")
+    );
+    assert!(page.contains(&row), "{row}");
+}
+
 #[test]
 fn parquet_has_the_columns_of_the_json() {
     let dir = tempfile::tempdir().expect("a folder");

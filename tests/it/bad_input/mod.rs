@@ -63,18 +63,22 @@ fn score_rejects_each_bad_line_once_and_scores_every_good_one() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| dir.path().join(name).display().to_string();
     let mut input = Vec::new();
-    let (mut bad, mut scored) = (Vec::new(), Vec::new());
+    let (mut bad, mut scored, mut line) = (Vec::new(), Vec::new(), 0);
+    let mut add = |value: &[u8]| {
+        input.extend_from_slice(value);
+        input.push(b'\n');
+        line += 1;
+        line
+    };
     for (n, record) in bad_values().into_iter().enumerate() {
-        let (_, value) = good(n);
-        for line in [&value, &record.value] {
-            input.extend_from_slice(line);
-            input.push(b'\n');
-        }
+        add(&good(n).1);
         scored.push(format!("good-{n}"));
-        bad.push((2 * n as u64 + 2, record));
+        bad.push((add(&record.value), record));
+        // In the middle: only the engine knows that it is late, and what comes after it was rejected before.
+        if n == 20 {
+            bad.push((add(&late().value), late()));
+        }
     }
-    input.extend_from_slice(&late().value);
-    bad.push((2 * bad.len() as u64 + 1, late()));
     std::fs::write(file("in.jsonl"), input).unwrap();
 
     let model = bundle::dir().display().to_string();
