@@ -121,7 +121,7 @@ pub trait Log {
     /// Makes a commit visible, atomically and durably. Borrowed, so that after a retriable failure the same can be tried again.
     fn commit(&mut self, commit: &Commit) -> Result<(), LogError>;
 
-    /// Records behind the end of each owned partition, for the lag metric.
+    /// Records behind the end of each partition that is owned or, as far as known, on its way in; for the lag metric.
     fn lag(&mut self) -> Vec<(Partition, i64)>;
 
     /// Whether partitions are awaited or restored. A log whose partitions are there from the start keeps the default.

@@ -103,12 +103,14 @@ pub struct Worker<L: Log> {
     work: Work,
     /// None until the first assignment.
     owned: Option<Vec<Partition>>,
+    /// Partitions whose lag was told last.
+    lagging: Vec<Partition>,
 }
 
 impl<L: Log> Worker<L> {
     pub fn new(log: L, engine: Engine, options: WorkerOptions) -> Self {
         let cache = Cache::new(CACHED_CUSTOMERS);
-        Self { log, engine, shadow: None, models: None, options, cache, work: Work::None, owned: None }
+        Self { log, engine, shadow: None, models: None, options, cache, work: Work::None, owned: None, lagging: Vec::new() }
     }
 
     /// Serves what `models` says from each next batch on, and tells it what it sees.
@@ -181,9 +183,7 @@ impl<L: Log> Worker<L> {
     }
 
     fn observe_log(&mut self) {
-        for (partition, records) in self.log.lag() {
-            metrics::lag(partition, records);
-        }
+        self.tell_lag();
         let events = self.log.events();
         metrics::states_restored(events.restored_states);
         if events.restores > 0 {
@@ -288,12 +288,20 @@ impl<L: Log> Worker<L> {
     /// Which state belongs to which partition may have changed while others owned it.
     fn assigned(&mut self, partitions: Vec<Partition>) -> Turn {
         self.forget();
-        for gone in self.owned.iter().flatten().filter(|p| !partitions.contains(p)) {
-            metrics::forget_lag(*gone);
-        }
+        self.tell_lag();
         metrics::rebalanced(self.options.index, partitions.len());
         self.owned = Some(partitions.clone());
         Turn::Assigned(partitions)
+    }
+
+    /// A partition that is gone is another's to tell.
+    fn tell_lag(&mut self) {
+        let lag = self.log.lag();
+        for gone in self.lagging.iter().filter(|gone| lag.iter().all(|(partition, _)| partition != *gone)) {
+            metrics::forget_lag(*gone);
+        }
+        lag.iter().for_each(|(partition, records)| metrics::lag(*partition, *records));
+        self.lagging = lag.into_iter().map(|(partition, _)| partition).collect();
     }
 
     fn forget(&mut self) {

@@ -21,6 +21,8 @@ use crate::log::{LogError, Partition};
 const SLICE: Duration = Duration::from_millis(200);
 /// Pause before committed offsets are asked for again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// For the question how far a partition's end is. Short, because the group's consumer waits meanwhile; it is asked once.
+const QUERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Arrival {
     topic: String,
@@ -34,6 +36,8 @@ enum Phase {
     Unsettled(BTreeSet<Partition>),
     Restoring {
         positions: BTreeMap<Partition, Offset>,
+        /// Records behind the end at this time; none where nobody answered.
+        behind: BTreeMap<Partition, Option<i64>>,
         restore: Box<Restore>,
     },
     /// Assigned nothing.
@@ -59,8 +63,9 @@ impl Arrival {
             Phase::Unsettled(partitions) => {
                 partitions.remove(&partition);
             }
-            Phase::Restoring { positions, restore } => {
+            Phase::Restoring { positions, behind, restore } => {
                 positions.remove(&partition);
+                behind.remove(&partition);
                 restore.give_up(partition);
             }
             Phase::Empty => {}
@@ -75,11 +80,23 @@ impl Arrival {
         }
     }
 
+    /// How many records each partition was behind its end when it arrived, as far as that is known.
+    pub fn behind(&self) -> impl Iterator<Item = (Partition, i64)> + '_ {
+        let behind = match &self.phase {
+            Phase::Restoring { behind, .. } => Some(behind),
+            Phase::Unsettled(_) | Phase::Empty => None,
+        };
+        behind.into_iter().flatten().filter_map(|(partition, records)| Some((*partition, (*records)?)))
+    }
+
     /// Works for about a slice. True once the partitions can be announced.
     pub fn step(&mut self, settings: &KafkaSettings, consumer: &BaseConsumer<Membership>) -> Result<bool, LogError> {
         match &mut self.phase {
             Phase::Empty => Ok(true),
-            Phase::Restoring { positions, restore } => {
+            Phase::Restoring { positions, behind, restore } => {
+                if let Some((&partition, &position)) = positions.iter().find(|(p, _)| !behind.contains_key(p)) {
+                    behind.insert(partition, records_behind(consumer, &self.topic, partition, position));
+                }
                 let done = restore.step(settings, SLICE)?;
                 if done {
                     let list = list_of(&self.topic, positions)?;
@@ -109,7 +126,7 @@ impl Arrival {
                 }
                 consumer.pause(&list).map_err(|e| LogError::Fatal(format!("cannot pause reading {}: {e}", self.topic)))?;
                 let restore = Restore::new(settings, positions.keys().copied())?;
-                self.phase = Phase::Restoring { positions, restore: Box::new(restore) };
+                self.phase = Phase::Restoring { positions, behind: BTreeMap::new(), restore: Box::new(restore) };
                 Ok(false)
             }
         }
@@ -117,13 +134,19 @@ impl Arrival {
 
     pub fn finish(self) -> Arrived {
         match self.phase {
-            Phase::Restoring { positions, restore } => {
+            Phase::Restoring { positions, restore, .. } => {
                 let (states, took) = restore.finish();
                 Arrived { positions, states, took }
             }
             Phase::Unsettled(_) | Phase::Empty => Arrived { positions: BTreeMap::new(), states: BTreeMap::new(), took: Duration::ZERO },
         }
     }
+}
+
+fn records_behind(consumer: &BaseConsumer<Membership>, topic: &str, partition: Partition, position: Offset) -> Option<i64> {
+    let (low, end) = consumer.fetch_watermarks(topic, partition, QUERY).ok()?;
+    let next = if let Offset::Offset(offset) = position { offset } else { low };
+    Some((end - next).max(0))
 }
 
 /// Committed offsets (the beginning, where there is none); `None` while a transaction on them is pending or the coordinator is away.

@@ -363,7 +363,8 @@ impl Log for KafkaLog {
                 false => ends.get(partition).map_or(0, |end| (end - next).max(0)),
             }
         };
-        self.committed.iter().map(|(partition, position)| (*partition, behind(partition, position))).collect()
+        let owned = self.committed.iter().map(|(partition, position)| (*partition, behind(partition, position)));
+        owned.chain(self.arrivals.iter().flat_map(Arrival::behind)).collect()
     }
 
     fn readiness(&self) -> Readiness {

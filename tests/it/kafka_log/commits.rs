@@ -162,6 +162,7 @@ fn restore_brings_back_every_committed_state_and_waits_for_open_transactions() {
     let erase = StateChange { partition: gone, customer_id: "c-3".into(), state: None };
     log.commit(&Commit { states: vec![erase], ..Commit::default() }).expect("committed");
     close(log);
+    append(&settings, 200, 7);
 
     let mut config = brokers::shared().client();
     config.set("transactional.id", brokers::unique("open-transaction"));
@@ -186,6 +187,9 @@ fn restore_brings_back_every_committed_state_and_waits_for_open_transactions() {
     while pinned.elapsed() < Duration::from_secs(2) {
         assert!(idle(&mut log), "no longer restoring");
     }
+    // What waits meanwhile is told.
+    let lag = log.lag();
+    assert_eq!((lag.len(), lag.iter().map(|(_, records)| records).sum::<i64>()), (4, 7), "{lag:?}");
     producer.commit_transaction(Duration::from_secs(10)).expect("committed");
     wait_assigned(&mut log, &ALL);
     assert_eq!(log.readiness(), Readiness::Ready);
