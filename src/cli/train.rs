@@ -7,7 +7,7 @@ use super::{number, whole};
 /// Trains a model bundle.
 ///
 /// Works with whatever the data has: a task without enough labels is left out and said so. With the same data, settings, seed and build the
-/// bundle has the same bytes.
+/// bundle has the same bytes. A run that was killed goes on from DIR.checkpoint when it is started again with the same arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  rapport train --interactions chats.jsonl --labels chats.labels.jsonl --out bundles/next --seed 1")]
 pub struct Args {
@@ -79,16 +79,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let until = args.until.as_deref().map(crate::interaction::Timestamp::parse).transpose().map_err(|e| usage(format!("--until: {e}")))?;
     let job = Job { interactions: args.interactions, labels: args.labels, out: args.out, seed: args.seed, until, config };
-    let bar = progress_bar("");
-    bar.set_length(1000);
+    let mut fits = Fits::new(progress_bar(""));
     let made = make(&job, |progress| match progress {
-        Progress::Note(text) => bar.suspend(|| eprintln!("{text}")),
-        Progress::Fit(what, done, loss) => {
-            bar.set_message(format!("{what}, loss {loss:.3}"));
-            bar.set_position((done * 1000.0) as u64);
-        }
+        Progress::Note(text) => fits.bar.suspend(|| eprintln!("{text}")),
+        Progress::Fit(what, done, loss) => fits.step(what, done, loss),
     })?;
-    bar.finish_and_clear();
+    fits.bar.finish_and_clear();
     for (task, report) in &made.tasks {
         let line = |q: &crate::train::metrics::Quality| {
             format!("accuracy {:.1}, macro-F1 {:.1}, log-loss {:.3}", 100.0 * q.accuracy, 100.0 * q.macro_f1, q.log_loss)
@@ -98,4 +94,40 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         report.verdicts.iter().for_each(|verdict| eprintln!("  {verdict}"));
     }
     Ok(super::say(&made.version)?)
+}
+
+/// Shows how far the present fit is: as a bar on a terminal, as a line now and then in a log.
+#[cfg(feature = "train")]
+struct Fits {
+    bar: indicatif::ProgressBar,
+    /// The present fit.
+    what: String,
+    /// When a line was last written.
+    said: std::time::Instant,
+}
+
+#[cfg(feature = "train")]
+impl Fits {
+    /// Time between two lines.
+    const PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
+
+    fn new(bar: indicatif::ProgressBar) -> Self {
+        bar.set_length(1000);
+        Self { bar, what: String::new(), said: std::time::Instant::now() }
+    }
+
+    fn step(&mut self, what: &str, done: f32, loss: f32) {
+        self.bar.set_message(format!("{what}, loss {loss:.3}"));
+        self.bar.set_position((done * 1000.0) as u64);
+        if self.what != what {
+            what.clone_into(&mut self.what);
+            // What another fit took, or a run that this one goes on from, says nothing of the time left.
+            self.bar.tick();
+            self.bar.reset_eta();
+        }
+        if self.bar.is_hidden() && self.said.elapsed() >= Self::PAUSE {
+            self.said = std::time::Instant::now();
+            eprintln!("{what}: {:.0} %, loss {loss:.3}, {} left", done * 100.0, indicatif::HumanDuration(self.bar.eta()));
+        }
+    }
 }

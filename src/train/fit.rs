@@ -1,11 +1,13 @@
 //! The training loop: batches of whole sequences, truncated back-propagation with carried state, dropout of words and n-grams.
 //!
-//! Knows the data set and the network; nothing of files or bundles. Same data, settings and seed give the same weights.
+//! Knows the data set and the network; nothing of files, bundles or clocks. Same data, settings and seed give the same weights, also where a
+//! fit was broken off and went on from a [`State`]: every batch draws from a generator of its own.
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::dataset::{Dataset, Sequence, Step};
 use super::lookup::Text;
@@ -98,7 +100,7 @@ fn pack<'a>(sequences: &[&'a Sequence], from: usize, size: usize, tasks: usize, 
 }
 
 /// Losses of one epoch, per label.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     pub epoch: usize,
     /// Mean over the steps of the epoch, with dropout.
@@ -109,7 +111,7 @@ pub struct Epoch {
 }
 
 /// A trained network and how it came about.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fitted {
     pub network: Network,
     pub epochs: Vec<Epoch>,
@@ -117,66 +119,132 @@ pub struct Fitted {
     pub kept: usize,
 }
 
-/// Trains a network. `calibration` is looked at after every epoch: for the curve, and to stop where [`Settings::patience`] asks for it.
-/// `progress` is told the share done (0–1) and the loss after every step.
+impl Fitted {
+    /// Of the kept epoch on the calibration part, per label.
+    pub fn calibration(&self) -> Option<f32> {
+        self.epochs.iter().find(|e| e.epoch == self.kept)?.calibration
+    }
+}
+
+/// All that changes while a fit goes on, between two batches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    network: Network,
+    optimizer: Optimizer,
+    /// The next batch: its epoch, from 0 on, and its number in the epoch's plan.
+    pub epoch: usize,
+    batch: usize,
+    /// Steps of the optimiser so far, and how many of them in earlier epochs.
+    pub steps: usize,
+    steps_before: usize,
+    /// Of the losses of the present epoch's steps.
+    sum: f64,
+    epochs: Vec<Epoch>,
+    best: Option<Best>,
+}
+
+/// The averaged weights that are kept unless a later epoch does better.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Best {
+    /// On the calibration part.
+    loss: Option<f32>,
+    epoch: usize,
+    network: Network,
+}
+
+/// What a fit tells its caller.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A step of the optimiser: the share of all steps done (0–1) and its loss.
+    Step(f32, f32),
+    /// Nothing is half done: a fit that starts from this state ends as this one will.
+    Rest { state: &'a State, epoch_ended: bool },
+}
+
+/// The random draws of one batch.
+fn draws(seed: u64, epoch: usize, batch: usize) -> SmallRng {
+    let place = [seed, epoch as u64, batch as u64].map(u64::to_le_bytes);
+    SmallRng::seed_from_u64(xxh3_64(place.as_flattened()))
+}
+
+/// Trains a network, from `state` on where a fit of the same data, settings and seed was broken off. `calibration` is looked at after every epoch:
+/// for the curve, and to stop where [`Settings::patience`] asks for it.
 pub fn fit(
     data: &Dataset,
     calibration: &Dataset,
     architecture: Architecture,
     settings: &Settings,
     seed: u64,
-    mut progress: impl FnMut(f32, f32),
+    state: Option<State>,
+    mut watch: impl FnMut(Event<'_>),
 ) -> Fitted {
-    let mut network = Network::new(architecture, seed);
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed);
     let plans: Vec<Plan> = (0..settings.epochs).map(|_| plan(&data.sequences, settings, &mut rng)).collect();
     let total: usize = plans.iter().flatten().map(|b| labelled_chunks(&data.sequences, b, settings.chunk)).sum();
     let losses = losses(data, settings, total as f32 / settings.epochs.max(1) as f32);
     let total = if settings.max_steps > 0 { total.min(settings.max_steps) } else { total };
-    let mut optimizer = Optimizer::new(settings.optimizer, total, &network.parameters);
-    let mut gradients: Vec<Vec<f32>> = network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
-    let mut done = 0;
-    let mut epochs = Vec::new();
-    let mut best: Option<(f32, usize, Network)> = None;
-    for (epoch, plan) in plans.iter().enumerate() {
-        let (mut sum, before) = (0.0f64, done);
-        for members in plan {
-            if done == total {
-                break;
-            }
+    let mut state = state.unwrap_or_else(|| State::new(Network::new(architecture, seed), settings, total));
+    let mut gradients: Vec<Vec<f32>> = state.network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
+    while let Some(plan) = plans.get(state.epoch).filter(|_| !state.is_over(settings, total)) {
+        while let Some(members) = plan.get(state.batch).filter(|_| state.steps < total) {
+            let mut rng = draws(seed, state.epoch, state.batch);
             let thinned: Vec<Sequence> = members.iter().map(|&i| thin(&data.sequences[i], settings, &mut rng)).collect();
             let sequences: Vec<&Sequence> = thinned.iter().collect();
-            let mut carry = Carry::start(sequences.len(), &network.architecture);
+            let mut carry = Carry::start(sequences.len(), &state.network.architecture);
             for from in (0..sequences[0].steps.len()).step_by(settings.chunk) {
+                let network = &mut state.network;
                 carry.truncate(sequences.iter().take_while(|s| s.steps.len() > from).count(), &network.architecture);
                 let (batch, _) = pack(&sequences, from, settings.chunk, data.tasks.len(), carry);
                 let labelled = !batch.ratings.is_empty() || batch.classes.iter().any(|c| !c.is_empty());
                 let dropout = Dropout { rate: settings.dropout, rng: &mut rng };
                 let (loss, next) = network.learn(&batch, &losses, Some(dropout), &mut gradients);
                 carry = next;
-                if labelled && done < total {
-                    optimizer.step(&mut network.parameters, &mut gradients);
-                    done += 1;
-                    sum += f64::from(loss);
-                    progress(done as f32 / total as f32, loss);
+                if labelled && state.steps < total {
+                    state.optimizer.step(&mut network.parameters, &mut gradients);
+                    state.steps += 1;
+                    state.sum += f64::from(loss);
+                    watch(Event::Step(state.steps as f32 / total as f32, loss));
                 }
             }
+            state.batch += 1;
+            watch(Event::Rest { state: &state, epoch_ended: false });
         }
-        let averaged = Network { architecture: network.architecture.clone(), parameters: optimizer.averaged(&network.parameters) };
-        let calibration = held_out_loss(&averaged, calibration, &losses, settings.chunk);
-        epochs.push(Epoch { epoch: epoch + 1, fit: (sum / (done - before).max(1) as f64) as f32, calibration });
-        let better = calibration.is_some_and(|loss| best.as_ref().is_none_or(|b| loss < b.0));
-        if settings.patience == 0 || calibration.is_none() || better {
-            best = Some((calibration.unwrap_or(f32::INFINITY), epoch + 1, averaged));
-        } else if best.as_ref().is_some_and(|b| epoch + 1 >= b.1 + settings.patience) {
-            break;
-        }
-        if done == total {
-            break;
-        }
+        state.end_epoch(settings, |averaged| held_out_loss(averaged, calibration, &losses, settings.chunk));
+        watch(Event::Rest { state: &state, epoch_ended: true });
     }
-    let (network, kept) = best.map_or((network, 0), |(_, epoch, network)| (network, epoch));
-    Fitted { network, epochs, kept }
+    match state.best {
+        Some(best) => Fitted { network: best.network, epochs: state.epochs, kept: best.epoch },
+        None => Fitted { network: state.network, epochs: state.epochs, kept: 0 },
+    }
+}
+
+impl State {
+    fn new(network: Network, settings: &Settings, total: usize) -> Self {
+        let optimizer = Optimizer::new(settings.optimizer, total, &network.parameters);
+        Self { network, optimizer, epoch: 0, batch: 0, steps: 0, steps_before: 0, sum: 0.0, epochs: Vec::new(), best: None }
+    }
+
+    /// Whether no further epoch is to come, before the last: no step is left, or [`Settings::patience`] has run out.
+    fn is_over(&self, settings: &Settings, total: usize) -> bool {
+        let patient = settings.patience == 0 || self.best.as_ref().is_none_or(|best| self.epoch < best.epoch + settings.patience);
+        self.epoch > 0 && (self.steps == total || !patient)
+    }
+
+    /// Looks at the averaged weights, keeps them if they are the best, and turns to the next epoch. `judge` says their loss on the calibration part.
+    fn end_epoch(&mut self, settings: &Settings, judge: impl FnOnce(&Network) -> Option<f32>) {
+        let parameters = self.optimizer.averaged(&self.network.parameters);
+        let averaged = Network { architecture: self.network.architecture.clone(), parameters };
+        let loss = judge(&averaged);
+        self.epoch += 1;
+        let fit = (self.sum / (self.steps - self.steps_before).max(1) as f64) as f32;
+        self.epochs.push(Epoch { epoch: self.epoch, fit, calibration: loss });
+        let least = self.best.as_ref().map(|best| best.loss.unwrap_or(f32::INFINITY));
+        let better = loss.is_some_and(|loss| least.is_none_or(|least| loss < least));
+        if settings.patience == 0 || loss.is_none() || better {
+            self.best = Some(Best { loss, epoch: self.epoch, network: averaged });
+        }
+        (self.batch, self.steps_before, self.sum) = (0, self.steps, 0.0);
+    }
 }
 
 /// The loss per label on data that is not fitted on; `None` where it has no label.
@@ -249,5 +317,118 @@ pub fn run(network: &Network, sequences: &[Sequence], mut each: impl FnMut(usize
             }
             carry = output.carry;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interaction::Actor;
+    use crate::train::dataset::ClassTask;
+    use crate::train::lookup::Sizes;
+
+    fn architecture() -> Architecture {
+        Architecture {
+            sizes: Sizes { embedding: 4, filters: 2, bag: 3 },
+            vocabulary: 12,
+            bag_rows: 9,
+            vector: 3,
+            hidden: 4,
+            features: 2,
+            satisfaction: true,
+            tasks: vec![2],
+        }
+    }
+
+    /// Sequences of 1 to 5 steps; the label of every second step follows from its words.
+    fn data(sequences: u32, salt: u32) -> Dataset {
+        let step = |n: u32| Step {
+            tokens: (0..n % 5).map(|i| 2 + (n * 7 + i * 3) % 10).collect(),
+            bag: (0..n % 4).map(|i| 1 + (n + i) % 8).collect(),
+            features: vec![(n as f32).sin(), (n as f32).cos()],
+            actor: Actor::Customer,
+            satisfaction: (n % 2 == 0).then_some(if n * 7 % 10 < 5 { 1.5 } else { 4.0 }),
+            classes: vec![(n % 3 == 0).then_some(n % 2)],
+        };
+        let sequence =
+            |c: u32| Sequence { customer: format!("c{c}").into(), steps: (0..=c % 5).map(|t| step(c * 13 + t + salt)).collect() };
+        let task = ClassTask { name: "intent".into(), labels: vec!["a".into(), "b".into()], auxiliary: false };
+        Dataset { sequences: (0..sequences).map(sequence).collect(), feature_width: 2, vocabulary: 12, bag_rows: 9, tasks: vec![task] }
+    }
+
+    fn settings() -> Settings {
+        let optimizer = optimizer::Settings {
+            learning_rate: 0.01,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.02,
+            clip: 1.0,
+            warm_up: 3,
+            floor: 0.05,
+            average: 0.9,
+        };
+        Settings {
+            epochs: 3,
+            max_steps: 0,
+            batch: 1,
+            // Shorter than the sequences: state is carried within a batch.
+            chunk: 2,
+            dropout: 0.3,
+            word_dropout: 0.2,
+            bag_dropout: 0.3,
+            mean_loss: 0.5,
+            class_loss: 0.7,
+            smoothing: 0.05,
+            patience: 0,
+            optimizer,
+        }
+    }
+
+    #[test]
+    fn from_any_state_on_a_fit_ends_as_without_a_break() {
+        let (data, calibration) = (data(30, 0), data(8, 1000));
+        let restless = optimizer::Settings { learning_rate: 0.3, ..settings().optimizer };
+        for settings in [
+            settings(),
+            Settings { max_steps: 20, ..settings() },
+            // So large a step that the loss jumps up and down: stops early.
+            Settings { epochs: 30, patience: 1, optimizer: restless, ..settings() },
+        ] {
+            let mut states = Vec::new();
+            let fit = |state, watch: &mut dyn FnMut(Event<'_>)| fit(&data, &calibration, architecture(), &settings, 7, state, watch);
+            let whole = fit(None, &mut |event| {
+                if let Event::Rest { state, epoch_ended } = event {
+                    states.push((state.clone(), epoch_ended));
+                }
+            });
+            assert!(whole.epochs.len() >= 2 && (settings.patience == 0 || whole.epochs.len() == whole.kept + 1), "{:?}", whole.epochs);
+            let (last, _) = states.last().expect("states");
+            assert_eq!((last.epochs.len(), settings.max_steps == 0 || last.steps == 20), (whole.epochs.len(), true));
+            let middle = states.iter().filter(|(_, epoch_ended)| !epoch_ended).count();
+            assert!(middle > 10, "{middle} states within epochs");
+            for (state, epoch_ended) in states.iter().step_by(4).chain(&states[states.len() - 2..]) {
+                // As a file keeps it.
+                let mut bytes = Vec::new();
+                ciborium::into_writer(state, &mut bytes).expect("bytes");
+                let read: State = ciborium::from_reader(bytes.as_slice()).expect("the state");
+                assert_eq!(read, *state);
+                let mut steps = state.steps;
+                let resumed = fit(Some(read), &mut |event| {
+                    steps += usize::from(matches!(event, Event::Step(..)));
+                });
+                assert_eq!(resumed, whole, "from epoch {}, batch {}, its end: {epoch_ended}", state.epoch, state.batch);
+                assert_eq!(steps, last.steps, "no step is done twice");
+            }
+        }
+    }
+
+    #[test]
+    fn another_seed_gives_other_weights() {
+        let (data, calibration) = (data(30, 0), Dataset { tasks: data(1, 0).tasks, ..Dataset::default() });
+        let fit = |seed| fit(&data, &calibration, architecture(), &settings(), seed, None, |_| {});
+        assert_eq!(fit(1), fit(1));
+        assert_ne!(fit(1).network, fit(2).network);
+        assert_eq!(fit(1).calibration(), None);
     }
 }

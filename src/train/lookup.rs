@@ -22,7 +22,7 @@ pub struct Text<'a> {
 }
 
 /// Sizes of the front; its output has [`Sizes::pooled`] columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Sizes {
     /// Columns of the word table.
     pub embedding: usize,

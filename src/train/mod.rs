@@ -5,6 +5,8 @@
 #[cfg(feature = "train")]
 mod calibrate;
 #[cfg(feature = "train")]
+mod checkpoint;
+#[cfg(feature = "train")]
 pub mod config;
 #[cfg(feature = "train")]
 pub mod dataset;
@@ -12,6 +14,8 @@ pub mod dataset;
 pub mod drifted;
 #[cfg(feature = "train")]
 mod fit;
+#[cfg(feature = "train")]
+mod floats;
 #[cfg(feature = "train")]
 mod lookup;
 #[cfg(feature = "train")]

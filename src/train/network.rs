@@ -6,11 +6,13 @@ use burn::tensor::activation::{log_softmax, sigmoid, tanh};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 
+use super::floats;
 use super::lookup::{self, Sizes, Tables, Text, to_vec};
 
 /// Sizes of everything. The exported graphs follow it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Architecture {
     pub sizes: Sizes,
     pub vocabulary: usize,
@@ -32,10 +34,11 @@ impl Architecture {
 }
 
 /// One matrix of weights (a bias has one row).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parameter {
     pub name: String,
     pub dims: [usize; 2],
+    #[serde(with = "floats")]
     pub values: Vec<f32>,
     /// Takes weight decay.
     pub decay: bool,
@@ -63,7 +66,7 @@ pub const MEAN_BIAS: usize = 13;
 pub const TASKS: usize = 14;
 
 /// All weights of one model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Network {
     pub architecture: Architecture,
     pub parameters: Vec<Parameter>,

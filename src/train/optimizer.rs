@@ -2,10 +2,13 @@
 //!
 //! Knows parameters as numbers only. Formulas: Kingma and Ba (2015), decoupled decay of Loshchilov and Hutter (2019).
 
+use serde::{Deserialize, Serialize};
+
+use super::floats;
 use super::network::Parameter;
 
 /// Settings of [`Optimizer`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     pub learning_rate: f32,
     pub beta1: f32,
@@ -23,7 +26,7 @@ pub struct Settings {
 }
 
 /// First and second moments and the averaged weights of every parameter.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Optimizer {
     settings: Settings,
     total: usize,
@@ -31,10 +34,13 @@ pub struct Optimizer {
     moments: Vec<Moments>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Moments {
+    #[serde(with = "floats")]
     first: Vec<f32>,
+    #[serde(with = "floats")]
     second: Vec<f32>,
+    #[serde(with = "floats")]
     average: Vec<f32>,
 }
 

@@ -1,6 +1,6 @@
 //! A small hyper-parameter search with a budget: random trials (Bergstra and Bengio, 2012), chosen by the loss on the calibration part alone.
 //!
-//! Knows settings and the training loop. The part that judges is not here, so it cannot be searched on.
+//! Knows settings, the training loop, and the checkpoint that it goes on from. The part that judges is not here, so it cannot be searched on.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,11 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::dataset::Dataset;
-use super::fit::{self, Fitted};
+use super::fit::{self, Event, Fitted, State};
+use super::make::Notes;
 use super::network::Architecture;
 
 /// The table `[search]` of `train.toml`.
@@ -33,7 +35,7 @@ impl Default for Search {
 pub const KEYS: [&str; 6] = ["learning_rate", "epochs", "weight_decay", "dropout", "word_dropout", "bag_dropout"];
 
 /// One trained network: what was drawn, and how it did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     pub settings: BTreeMap<String, f64>,
     /// Per label on the calibration part; absent where nothing is labelled there.
@@ -84,30 +86,63 @@ fn settings(config: &Config) -> BTreeMap<String, f64> {
     config.search.keys.iter().map(|key| (key.clone(), value(key))).collect()
 }
 
-/// Trains as often as the budget says and returns the network with the lowest loss on the calibration part, and every trial. `progress` is told the
-/// number of the trial, the share of it that is done, and the loss.
+/// What a checkpoint keeps: trials that are done, the best network of them, and the present trial's fit.
+type Kept = (Vec<Trial>, Option<Fitted>, State);
+
+/// What `checkpoint` has of this run, which `notes` tells.
+fn resume(checkpoint: &Checkpoint, notes: &mut Notes<'_>) -> (Vec<Trial>, Option<Fitted>, Option<State>) {
+    let path = checkpoint.path().display();
+    match checkpoint.load::<Kept>() {
+        Ok(None) => (Vec::new(), None, None),
+        Ok(Some((trials, best, state))) => {
+            let trial = if trials.is_empty() { String::new() } else { format!("fit {}, ", trials.len() + 1) };
+            notes.say(format!("resumed from {path}: {trial}epoch {}, after {} steps of the optimiser", state.epoch + 1, state.steps));
+            (trials, best, Some(state))
+        }
+        Err(why) => {
+            notes.say(format!("{path} is not used, the fit starts anew: {why}"));
+            (Vec::new(), None, None)
+        }
+    }
+}
+
+/// Trains as often as the budget says and returns the network with the lowest loss on the calibration part, and every trial. Goes on where
+/// `checkpoint` says that an earlier run was broken off, and keeps it up to date.
 pub fn search(
     data: &Dataset,
     calibration: &Dataset,
     architecture: &Architecture,
     config: &Config,
     seed: u64,
-    mut progress: impl FnMut(usize, f32, f32),
+    checkpoint: &mut Checkpoint,
+    notes: &mut Notes<'_>,
 ) -> (Fitted, Vec<Trial>) {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x5ea7c4);
-    let mut train = |trial: usize, config: &Config| {
-        let fitted = fit::fit(data, calibration, architecture.clone(), &config.fit(), seed, |done, loss| progress(trial, done, loss));
-        let loss = fitted.epochs.iter().find(|e| e.epoch == fitted.kept).and_then(|e| e.calibration);
-        (fitted, Trial { settings: settings(config), loss })
-    };
-    let (mut best, first) = train(1, config);
-    let (mut least, mut trials) = (first.loss, vec![first]);
-    for trial in 2..=config.search.budget {
-        let (fitted, drawn) = train(trial, &draw(config, &mut rng));
-        if drawn.loss.is_some_and(|loss| least.is_none_or(|least| loss < least)) {
-            (best, least) = (fitted, drawn.loss);
+    let mut next = |trial: usize| if trial == 1 { config.clone() } else { draw(config, &mut rng) };
+    let (mut trials, mut best, mut state) = resume(checkpoint, notes);
+    (1..=trials.len()).for_each(|trial| drop(next(trial)));
+    loop {
+        let trial = trials.len() + 1;
+        let drawn = next(trial);
+        let name = if config.search.budget < 2 { "fitting".into() } else { format!("fitting {trial} of {}", config.search.budget) };
+        let fitted = fit::fit(data, calibration, architecture.clone(), &drawn.fit(), seed, state.take(), |event| match event {
+            Event::Step(done, loss) => notes.fit(&name, done, loss),
+            Event::Rest { state, epoch_ended } => {
+                if let Err(why) = checkpoint.offer(epoch_ended, &(&trials, &best, state)) {
+                    notes.say(why);
+                }
+            }
+        });
+        let loss = fitted.calibration();
+        trials.push(Trial { settings: settings(&drawn), loss });
+        let least = best.as_ref().and_then(Fitted::calibration);
+        let kept = match best.take() {
+            Some(best) if !loss.is_some_and(|loss| least.is_none_or(|least| loss < least)) => best,
+            _ => fitted,
+        };
+        if trial >= config.search.budget {
+            return (kept, trials);
         }
-        trials.push(drawn);
+        best = Some(kept);
     }
-    (best, trials)
 }

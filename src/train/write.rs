@@ -16,8 +16,11 @@ use crate::model::{Manifest, hex};
 /// Refuses a place that a bundle must not replace.
 ///
 /// # Errors
-/// A usage error where `out` holds something else than a bundle.
+/// A usage error where `out` names no directory or holds something else than a bundle.
 pub fn check_place(out: &Path) -> anyhow::Result<()> {
+    if out.file_name().is_none() {
+        return Err(usage(format!("--out {} names no directory", out.display())));
+    }
     let Ok(mut entries) = fs::read_dir(out) else {
         return if out.exists() { Err(usage(format!("--out {} is a file, a directory is needed", out.display()))) } else { Ok(()) };
     };
@@ -46,10 +49,7 @@ pub fn write(
     let reports = reports(&manifest)?;
     all.extend(reports.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
     all.push(("manifest.json", &json));
-    let parent = match out.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
+    let parent = parent(out);
     fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
     let name = out.file_name().ok_or_else(|| usage(format!("--out {} names no directory", out.display())))?.to_string_lossy().into_owned();
     let (new, old) = (parent.join(format!(".{name}.new")), parent.join(format!(".{name}.old")));
@@ -89,6 +89,14 @@ fn put_all(new: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The directory that `path` lies in.
+pub fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
 fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
@@ -98,6 +106,7 @@ fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn sync(dir: &Path) -> std::io::Result<()> {
+/// Makes names in `dir` last.
+pub fn sync(dir: &Path) -> std::io::Result<()> {
     if dir.exists() { File::open(dir)?.sync_all() } else { Ok(()) }
 }

@@ -21,6 +21,7 @@ use baseline::{Fitted, Parts};
 use heads::Said;
 use prepared::json_file;
 
+use super::checkpoint::{Checkpoint, Fingerprint};
 use super::config::Config;
 use super::holdout::{Division, Holdout, Part, View};
 use super::judge::{self, Task, TaskReport};
@@ -98,11 +99,10 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     prepared.layout.tabular = behaviour.tabular;
     let [fitted, calibration, judged] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| prepared.dataset(views));
     let architecture = prepared.architecture(&job.config);
+    let fingerprint = Fingerprint::new([&fitted, &calibration], format!("{:?} {architecture:?}", job.config), job.seed);
+    let mut checkpoint = Checkpoint::beside(&job.out, fingerprint);
     let (fit::Fitted { network, epochs, kept }, trials) =
-        search::search(&fitted, &calibration, &architecture, &job.config, job.seed, |trial, done, loss| match job.config.search.budget {
-            0 | 1 => notes.fit("fitting", done, loss),
-            budget => notes.fit(&format!("fitting {trial} of {budget}"), done, loss),
-        });
+        search::search(&fitted, &calibration, &architecture, &job.config, job.seed, &mut checkpoint, &mut notes);
     if kept < epochs.len() {
         notes.say(format!("stopped after epoch {}: the loss on the calibration part was lowest after epoch {kept}", epochs.len()));
     }
@@ -155,6 +155,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         future: ahead,
     };
     let version = write::write(&job.out, manifest, &files, |manifest| report.files(manifest))?;
+    checkpoint.remove();
     Ok(Made { version, counts: recording.counts, tasks })
 }
 
