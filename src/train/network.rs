@@ -453,35 +453,47 @@ mod tests {
         Losses { mean: 0.5, classes: vec![0.7], smoothing: 0.1, ratings_per_batch: 3.0, labels_per_batch: vec![2.0] }
     }
 
-    fn loss(network: &Network, batch: &Batch<'_>) -> f64 {
-        let mut unused: Vec<Vec<f32>> = network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
-        f64::from(network.learn(batch, &losses(), None, &mut unused).0)
+    /// The loss, and its gradients added to `gradients`; with dropout where `rate` is not 0, always with the same masks.
+    fn learn(network: &Network, batch: &Batch<'_>, rate: f32, gradients: &mut [Vec<f32>]) -> f32 {
+        let mut rng = SmallRng::seed_from_u64(3);
+        let dropout = (rate > 0.0).then_some(Dropout { rate, rng: &mut rng });
+        network.learn(batch, &losses(), dropout, gradients).0
     }
 
     #[test]
     fn gradients_of_every_layer_equal_finite_differences() {
+        check_gradients(0.0);
+        check_gradients(0.3);
+    }
+
+    fn check_gradients(rate: f32) {
         let mut network = Network::new(architecture(), 5);
         // Larger weights than the initial ones, so that differences stand out of f32's rounding.
         network.parameters.iter_mut().for_each(|p| p.values.iter_mut().for_each(|v| *v *= 2.0));
         let texts = texts();
         let batch = batch(&texts);
         let mut gradients: Vec<Vec<f32>> = network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
-        let (learned, _) = network.learn(&batch, &losses(), None, &mut gradients);
-        assert!((learned - network.loss(&batch, &losses()).0).abs() < 1e-5);
+        let learned = learn(&network, &batch, rate, &mut gradients);
+        assert_eq!((learned - network.loss(&batch, &losses()).0).abs() < 1e-5, rate == 0.0, "dropout changes the loss");
+        let mut unused = gradients.clone();
+        let mut loss = |network: &Network| f64::from(learn(network, &batch, rate, &mut unused));
         for (p, gradients) in gradients.iter().enumerate() {
             let mut seen = false;
             for (i, &analytic) in gradients.iter().enumerate() {
                 let step = 4e-3f32;
                 let kept = network.parameters[p].values[i];
                 network.parameters[p].values[i] = kept + step;
-                let up = loss(&network, &batch);
+                let up = loss(&network);
                 network.parameters[p].values[i] = kept - step;
-                let down = loss(&network, &batch);
+                let down = loss(&network);
                 network.parameters[p].values[i] = kept;
                 let numeric = (up - down) / f64::from(2.0 * step);
                 let analytic = f64::from(analytic);
                 let name = &network.parameters[p].name;
-                assert!((numeric - analytic).abs() < 2e-3 + 0.02 * analytic.abs(), "{name}[{i}]: {analytic} against {numeric}");
+                assert!(
+                    (numeric - analytic).abs() < 2e-3 + 0.02 * analytic.abs(),
+                    "{name}[{i}], dropout {rate}: {analytic} against {numeric}"
+                );
                 seen |= analytic.abs() > 1e-4;
             }
             assert!(seen, "{} has no gradient at all", network.parameters[p].name);

@@ -303,8 +303,8 @@ mod tests {
         let mut changed = net.clone();
         for (p, gradients) in gradients.iter().enumerate() {
             let mut seen = false;
-            // Every seventh weight: the others are like it.
-            for (i, &analytic) in gradients.iter().enumerate().step_by(7) {
+            // Of a large layer every seventh weight: the others are like it.
+            for (i, &analytic) in gradients.iter().enumerate().step_by(if gradients.len() > 200 { 7 } else { 1 }) {
                 let step = 2e-3f32;
                 let kept = changed.parameters[p].values[i];
                 let mut loss = |value: f32| {

@@ -242,7 +242,8 @@ mod tests {
         (0..n).map(|i| (0..width).map(|j| ((i * width + j) as f32 * k).sin()).collect()).collect()
     }
 
-    fn check_gradients(activations: &[Activation], widths: &[usize], targets: &[Vec<f32>]) {
+    /// With the same masks in every pass where `rate` is not 0.
+    fn check_gradients(activations: &[Activation], widths: &[usize], targets: &[Vec<f32>], rate: f32) {
         let mut mlp = Mlp::new(widths, activations, 4);
         mlp.parameters.iter_mut().filter(|p| p.name.starts_with("bias")).for_each(|p| p.values.fill(0.1));
         let inputs = rows(5, widths[0], 0.7);
@@ -250,14 +251,15 @@ mod tests {
         let all = [0, 1, 2, 3, 4];
         let zeros: Vec<Vec<f32>> = mlp.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
         let mut gradients = zeros.clone();
-        mlp.learn(&all, data, None, &mut gradients);
+        let learn = |mlp: &Mlp, gradients: &mut [Vec<f32>]| mlp.learn(&all, data, Some((rate, &mut SmallRng::seed_from_u64(5))), gradients);
+        learn(&mlp, &mut gradients);
         for (p, gradients) in gradients.iter().enumerate() {
             let mut seen = false;
             for (i, &analytic) in gradients.iter().enumerate() {
                 let kept = mlp.parameters[p].values[i];
                 let mut at = |value: f32| {
                     mlp.parameters[p].values[i] = value;
-                    f64::from(mlp.learn(&all, data, None, &mut zeros.clone()))
+                    f64::from(learn(&mlp, &mut zeros.clone()))
                 };
                 let numeric = (at(kept + 2e-3) - at(kept - 2e-3)) / 4e-3;
                 at(kept);
@@ -272,9 +274,10 @@ mod tests {
     #[test]
     fn gradients_equal_finite_differences() {
         use Activation::{None, Relu, Sigmoid};
-        check_gradients(&[Relu, None, Relu, None], &[4, 3, 2, 3, 4], &rows(5, 4, 0.7));
+        check_gradients(&[Relu, None, Relu, None], &[4, 3, 2, 3, 4], &rows(5, 4, 0.7), 0.0);
         let classes: Vec<Vec<f32>> = [1.0, 0.0, 1.0, 1.0, 0.0].map(|y| vec![y]).to_vec();
-        check_gradients(&[Relu, Relu, Sigmoid], &[4, 5, 3, 1], &classes);
+        check_gradients(&[Relu, Relu, Sigmoid], &[4, 5, 3, 1], &classes, 0.0);
+        check_gradients(&[Relu, Relu, Sigmoid], &[4, 8, 6, 1], &classes, 0.3);
     }
 
     #[test]
