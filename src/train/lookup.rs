@@ -250,7 +250,7 @@ pub fn backward(
 
 /// Reads a tensor of f32 back.
 pub fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.try_into_vec_as::<f32>().expect("a CPU tensor of f32 reads back as f32")
+    tensor.try_into_vec_as::<f32>().expect("a tensor of f32 reads back as f32")
 }
 
 #[cfg(test)]

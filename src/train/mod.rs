@@ -11,6 +11,8 @@ pub mod config;
 #[cfg(feature = "train")]
 pub mod dataset;
 #[cfg(feature = "train")]
+mod device;
+#[cfg(feature = "train")]
 pub mod drifted;
 #[cfg(feature = "train")]
 mod fit;

@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use super::device::{cpu, device};
 use super::floats;
 use super::lookup::{self, Sizes, Tables, Text, to_vec};
 
@@ -341,7 +342,7 @@ impl Network {
 
     /// Runs a chunk without training.
     pub fn run(&self, batch: &Batch<'_>) -> Output {
-        let device = Device::flex();
+        let device = cpu();
         let a = &self.architecture;
         let pooled = matrix(self.pass(batch, &device).pooled, batch.texts.len(), &device);
         let graph = dense(a, batch, pooled, &self.weights(&device, false), None, &device);
@@ -354,7 +355,7 @@ impl Network {
 
     /// Loss of a chunk without dropout or gradients, and the carried state.
     pub fn loss(&self, batch: &Batch<'_>, losses: &Losses) -> (f32, Carry) {
-        let device = Device::flex();
+        let device = device();
         let a = &self.architecture;
         let pooled = matrix(self.pass(batch, &device).pooled, batch.texts.len(), &device);
         let graph = dense(a, batch, pooled, &self.weights(&device, false), None, &device);
@@ -365,8 +366,8 @@ impl Network {
     /// Loss of a chunk, the carried state, and gradients added to `gradients` (one buffer per parameter, in order).
     /// A chunk without labels has loss 0 and leaves the gradients alone.
     pub fn learn(&self, batch: &Batch<'_>, losses: &Losses, dropout: Option<Dropout<'_>>, gradients: &mut [Vec<f32>]) -> (f32, Carry) {
-        let plain = Device::flex();
-        let device = Device::flex().autodiff();
+        let plain = device();
+        let device = device().autodiff();
         let a = &self.architecture;
         let pass = self.pass(batch, &plain);
         let leaf = matrix(pass.pooled.clone(), batch.texts.len(), &device).require_grad();

@@ -14,6 +14,7 @@ use super::snapshots::Snapshot;
 use crate::features::{BEHAVIOUR, NEED_COLUMNS, needs};
 use crate::model::FutureHead;
 use crate::model::future::{AGE, GROWTH, LEAST_GROWTH, MOST_RATE, MOST_SCALE, MOST_VALUE};
+use crate::train::device::{cpu, device};
 use crate::train::lookup::to_vec;
 use crate::train::network::Parameter;
 use crate::train::optimizer::{Optimizer, Settings};
@@ -104,7 +105,7 @@ impl Net {
 
     /// The outputs of scaled rows.
     pub fn run_rows(&self, behaviour: &[f32], latest: &[f32]) -> Outputs {
-        let device = Device::flex();
+        let device = cpu();
         let weights = self.weights(&device, false);
         let mut out = Outputs::default();
         let (width, wide) = (BEHAVIOUR.len(), (NEED_COLUMNS * self.categories).max(1));
@@ -126,7 +127,7 @@ impl Net {
 
     /// Loss of a batch, and its gradients added to `gradients` (one buffer per parameter).
     pub fn learn(&self, batch: &[&Snapshot], task: &Task<'_>, gradients: &mut [Vec<f32>]) -> f32 {
-        let device = Device::flex().autodiff();
+        let device = device().autodiff();
         let weights = self.weights(&device, true);
         let loss = self.loss(batch, task, &weights, &device);
         let value = to_vec(loss.clone().inner())[0];

@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::train::device::{cpu, device};
 use crate::train::lookup::to_vec;
 use crate::train::network::Parameter;
 use crate::train::onnx::Builder;
@@ -123,7 +124,7 @@ impl Mlp {
 
     /// Loss of `rows`, gradients added to `gradients` (one buffer per parameter).
     fn learn(&self, rows: &[usize], data: Rows<'_>, dropout: Option<(f32, &mut SmallRng)>, gradients: &mut [Vec<f32>]) -> f32 {
-        let device = Device::flex().autodiff();
+        let device = device().autodiff();
         let weights = self.weights(&device, true);
         let outputs = self.forward(matrix(rows, data.inputs, &device), &weights, dropout);
         let Some(last) = outputs.into_iter().last() else { return 0.0 };
@@ -140,7 +141,7 @@ impl Mlp {
 
     /// Outputs of layer `layer` for all rows, after its activation.
     pub fn run(&self, inputs: &[Vec<f32>], layer: usize) -> Vec<Vec<f32>> {
-        let device = Device::flex();
+        let device = cpu();
         let weights = self.weights(&device, false);
         let all: Vec<usize> = (0..inputs.len()).collect();
         let mut rows = Vec::with_capacity(inputs.len());
@@ -156,7 +157,7 @@ impl Mlp {
     }
 
     fn mean_loss(&self, data: Rows<'_>) -> f64 {
-        let device = Device::flex();
+        let device = device();
         let weights = self.weights(&device, false);
         let all: Vec<usize> = (0..data.inputs.len()).collect();
         let mut sum = 0.0;
