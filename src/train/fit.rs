@@ -391,7 +391,7 @@ mod tests {
         let restless = optimizer::Settings { learning_rate: 0.3, ..settings().optimizer };
         for settings in [
             settings(),
-            Settings { max_steps: 20, ..settings() },
+            Settings { max_steps: 50, ..settings() },
             // So large a step that the loss jumps up and down: stops early.
             Settings { epochs: 30, patience: 1, optimizer: restless, ..settings() },
         ] {
@@ -404,7 +404,7 @@ mod tests {
             });
             assert!(whole.epochs.len() >= 2 && (settings.patience == 0 || whole.epochs.len() == whole.kept + 1), "{:?}", whole.epochs);
             let (last, _) = states.last().expect("states");
-            assert_eq!((last.epochs.len(), settings.max_steps == 0 || last.steps == 20), (whole.epochs.len(), true));
+            assert_eq!((last.epochs.len(), settings.max_steps == 0 || last.steps == 50), (whole.epochs.len(), true));
             let middle = states.iter().filter(|(_, epoch_ended)| !epoch_ended).count();
             assert!(middle > 10, "{middle} states within epochs");
             for (state, epoch_ended) in states.iter().step_by(4).chain(&states[states.len() - 2..]) {
