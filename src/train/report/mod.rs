@@ -39,9 +39,9 @@ pub struct Report {
     pub inputs: BTreeMap<String, f64>,
     /// What was left out, and why.
     pub left_out: Vec<String>,
-    /// Losses of the network of churn, spend and next need while it was fitted: share done, mean loss since the point before.
+    /// Losses of the network of churn, spend and next need, by epoch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub future_losses: Vec<[f32; 2]>,
+    pub future_losses: Vec<f32>,
     /// Groups of customers who behave alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments: Option<Profiles>,

@@ -148,11 +148,16 @@ fn one_task(name: &str, t: &TaskReport) -> anyhow::Result<String> {
 }
 
 fn matrix(c: &Confusion) -> String {
-    let mut html = String::from(
-        "<figure><figcaption>Confusion: rows are true, columns said</figcaption><div class=\"scroll\"><table class=\"confusion\">\n<thead><tr><th></th>",
-    );
-    // Many columns are numbered as their rows are.
+    // Many columns are numbered as their rows are, and very many are small.
     let many = c.labels.len() > 4;
+    let (figure, table) = match c.labels.len() {
+        0..=8 => ("", ""),
+        9..=20 => (" class=\"wide\"", ""),
+        _ => (" class=\"wide\"", " dense"),
+    };
+    let mut html = format!(
+        "<figure{figure}><figcaption>Confusion: rows are true, columns said</figcaption><div class=\"scroll\"><table class=\"confusion{table}\">\n<thead><tr><th></th>"
+    );
     for (i, label) in c.labels.iter().enumerate() {
         html += &format!("<th>{}</th>", if many { (i + 1).to_string() } else { escape(label) });
     }
@@ -163,7 +168,8 @@ fn matrix(c: &Confusion) -> String {
         html += &format!("<tr><th title=\"{0}\">{number}{0}</th>", escape(label));
         for n in row {
             let share = 70 * n / total;
-            html += &format!("<td style=\"background:color-mix(in srgb,var(--s0) {share}%,transparent)\">{n}</td>");
+            let shown = if *n == 0 && many { String::new() } else { n.to_string() };
+            html += &format!("<td style=\"background:color-mix(in srgb,var(--s0) {share}%,transparent)\">{shown}</td>");
         }
         html += "</tr>\n";
     }
@@ -210,11 +216,9 @@ fn learning(report: &Report) -> anyhow::Result<String> {
         plots += &epochs(&report.epochs)?;
     }
     if !report.future_losses.is_empty() {
-        let points: Vec<(f64, f64)> = report.future_losses.iter().map(|[done, loss]| (f64::from(*done), f64::from(*loss))).collect();
-        let (least, most) = points.iter().fold((0.0, 0.0), |(least, most): (f64, f64), p| (least.min(p.1), most.max(p.1)));
-        let title = "Loss while churn, spend and next need were fitted";
-        let axes = Axes { title, x: "share done", y: "loss", xs: 0.0..1.0, ys: 1.1 * least..1.1 * most, whole: false };
-        plots += &lines(&axes, &[Line { name: String::new(), points, marked: false }], false)?;
+        let points = (1..).zip(&report.future_losses).map(|(epoch, loss)| (f64::from(epoch), f64::from(*loss))).collect();
+        let line = Line { name: String::new(), points, marked: true };
+        plots += &by_epoch("Loss of churn, spend and next need", vec![line])?;
     }
     if plots.is_empty() {
         return Ok(plots);
@@ -228,20 +232,21 @@ fn epochs(epochs: &[Epoch]) -> anyhow::Result<String> {
     let fit =
         Line { name: "fitted part, with dropout".into(), points: epochs.iter().map(|e| point(e.epoch, e.fit)).collect(), marked: true };
     let held: Vec<_> = epochs.iter().filter_map(|e| Some(point(e.epoch, e.calibration?))).collect();
-    let most = fit.points.iter().chain(&held).map(|p| p.1).fold(0.0, f64::max);
     let mut curves = vec![fit];
     if !held.is_empty() {
         curves.push(Line { name: "calibration part".into(), points: held, marked: true });
     }
-    let axes = Axes {
-        title: "Loss per label after each epoch",
-        x: "epoch",
-        y: "loss",
-        xs: 1.0..(epochs.len() as f64).max(2.0),
-        ys: 0.0..most * 1.1,
-        whole: true,
-    };
-    lines(&axes, &curves, false)
+    by_epoch("Loss per label after each epoch", curves)
+}
+
+/// Losses that are all above 0 are shown from 0 on; of others, only differences mean anything.
+fn by_epoch(title: &str, curves: Vec<Line>) -> anyhow::Result<String> {
+    let points = || curves.iter().flat_map(|line| &line.points);
+    let last = points().map(|p| p.0).fold(2.0, f64::max);
+    let (least, most) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), p| (least.min(p.1), most.max(p.1)));
+    let room = (0.1 * (most - least)).max(1e-3);
+    let ys = if least >= 0.0 { 0.0..1.1 * most } else { least - room..most + room };
+    lines(&Axes { title, x: "epoch", y: "loss", xs: 1.0..last, ys, whole: true }, &curves, false)
 }
 
 fn trials(trials: &[Trial]) -> String {

@@ -61,8 +61,8 @@ pub fn bars(axes: &Axes<'_>, names: &[&str], labels: &[String], groups: &[Vec<f6
     draw(axes, names, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(42)
-            .y_label_area_size(52)
+            .x_label_area_size(46)
+            .y_label_area_size(58)
             .build_cartesian_2d(axes.xs.clone(), axes.ys.clone())?;
         let name =
             |x: &f64| labels.get((*x - 0.5).round() as usize).filter(|_| (x.fract() - 0.5).abs() < 0.01).cloned().unwrap_or_default();
@@ -77,7 +77,7 @@ pub fn bars(axes: &Axes<'_>, names: &[&str], labels: &[String], groups: &[Vec<f6
             .x_desc(axes.x)
             .y_desc(axes.y)
             .y_labels(5)
-            .label_style(("sans-serif", 14).into_font().color(&INK))
+            .label_style(("sans-serif", 16).into_font().color(&INK))
             .draw()?;
         let width = 0.8 / names.len() as f64;
         for (i, group) in groups.iter().enumerate() {
@@ -97,8 +97,8 @@ type Chart<'a, 'b> =
 fn frame<'a, 'b>(axes: &Axes<'_>, area: &'a Area<'b>) -> Result<Chart<'a, 'b>, Failure> {
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .x_label_area_size(42)
-        .y_label_area_size(52)
+        .x_label_area_size(46)
+        .y_label_area_size(58)
         .build_cartesian_2d(axes.xs.clone(), axes.ys.clone())?;
     let number =
         |x: &f64| if axes.whole { if x.fract().abs() < 1e-9 { format!("{x:.0}") } else { String::new() } } else { format!("{x:.1}") };
@@ -114,7 +114,7 @@ fn frame<'a, 'b>(axes: &Axes<'_>, area: &'a Area<'b>) -> Result<Chart<'a, 'b>, F
         .y_labels(6)
         .x_label_formatter(&number)
         .y_label_formatter(&fine)
-        .label_style(("sans-serif", 14).into_font().color(&INK))
+        .label_style(("sans-serif", 16).into_font().color(&INK))
         .draw()?;
     Ok(chart)
 }
