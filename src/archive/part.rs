@@ -86,12 +86,12 @@ impl Part {
         }
         self.opened.get_or_insert_with(Instant::now);
         if self.score_rows.len() >= ROWS || self.interactions.held + self.scores.held >= BYTES {
-            self.to_columns()?;
+            self.make_columns()?;
         }
         Ok(())
     }
 
-    fn to_columns(&mut self) -> Result<(), ArchiveError> {
+    fn make_columns(&mut self) -> Result<(), ArchiveError> {
         if !self.interaction_rows.is_empty() {
             self.interactions.write(&columns::batch(&self.interaction_rows)?)?;
             self.interaction_rows.clear();
@@ -123,7 +123,7 @@ impl Part {
     }
 
     pub fn publish(&mut self, store: &Store) -> Result<(), ArchiveError> {
-        self.to_columns()?;
+        self.make_columns()?;
         for (topic, file) in [(Topic::Interactions, &mut self.interactions), (Topic::Scores, &mut self.scores)] {
             let File { writer: Some(writer), first, last, rows, .. } = std::mem::take(file) else { continue };
             let bytes = writer.into_inner()?;

@@ -347,8 +347,8 @@ mod tests {
             bag: (0..n % 4).map(|i| 1 + (n + i) % 8).collect(),
             features: vec![(n as f32).sin(), (n as f32).cos()],
             actor: Actor::Customer,
-            satisfaction: (n % 2 == 0).then_some(if n * 7 % 10 < 5 { 1.5 } else { 4.0 }),
-            classes: vec![(n % 3 == 0).then_some(n % 2)],
+            satisfaction: n.is_multiple_of(2).then_some(if n * 7 % 10 < 5 { 1.5 } else { 4.0 }),
+            classes: vec![n.is_multiple_of(3).then_some(n % 2)],
         };
         let sequence =
             |c: u32| Sequence { customer: format!("c{c}").into(), steps: (0..=c % 5).map(|t| step(c * 13 + t + salt)).collect() };

@@ -308,7 +308,7 @@ impl Reader {
         for reading in customers.into_iter().flatten() {
             let Reading { id, mut items, ratings: rated, .. } = *reading;
             items.shrink_to_fit();
-            ratings.extend((!rated.is_empty()).then(|| (recording.customers.len(), rated)));
+            ratings.extend((!rated.is_empty()).then_some((recording.customers.len(), rated)));
             let labels = vec![Labels::default(); items.len()];
             recording.customers.push(Customer { id, items, labels });
         }

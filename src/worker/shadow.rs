@@ -48,11 +48,11 @@ impl Shadow {
 
     /// The copies on which a batch runs. The hidden states in them are on loan until [`Self::keep`].
     pub fn copies(&mut self, states: &States, owner: impl Fn(&str) -> Partition) -> States {
-        let copy = |(customer, state): (&Box<str>, &CustomerState)| {
+        let copies = states.iter().map(|(customer, state)| {
             let model = self.hidden.take(owner(customer), customer);
             (customer.clone(), CustomerState { model, ..state.clone() })
-        };
-        states.iter().map(copy).collect()
+        });
+        copies.collect()
     }
 
     /// The challenger's score of each interaction, `None` where it has none.

@@ -17,7 +17,7 @@ fn a_bundle_is_copied_whole_and_never_changes() {
     let model = registry.add(&shipped(), &lock).expect("the shipped bundle");
     let version = model.version.to_string();
     assert_eq!(model.dir(), registry.path(&version));
-    assert_eq!(registry.versions().expect("one"), [version.clone()]);
+    assert_eq!(registry.versions().expect("one"), std::slice::from_ref(&version));
     // Again: the same one.
     registry.add(&shipped(), &lock).expect("the same bundle");
 
@@ -47,7 +47,7 @@ fn the_journal_outlives_a_writer_that_died() {
     let first = registry.decide(Action::Promoted, &model, Reasons::default(), &lock).expect("a decision");
     let mut file = OpenOptions::new().append(true).open(registry.journal_path()).expect("a journal");
     file.write_all(b"{\"at\":\"20").expect("half a line");
-    assert_eq!(registry.entries().expect("readable"), [first.clone()]);
+    assert_eq!(registry.entries().expect("readable"), std::slice::from_ref(&first));
     let reasons = Reasons { forced: Some("to see".into()), judged: None };
     let second = registry.decide(Action::Shadowed, &model, reasons, &lock).expect("a decision");
     assert_eq!(registry.entries().expect("readable"), [first.clone(), second.clone()]);

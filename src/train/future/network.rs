@@ -283,7 +283,7 @@ mod tests {
             recency: 3.0,
             latest: [11, 22, 33, 44].into_iter().skip(usize::from(i) % 4).collect(),
             days: 10.0 + 30.0 * f32::from(i),
-            outcome: Outcome { returned: i % 2 == 0, purchases: u32::from(i % 3), amount: f64::from(i % 3) * 4.5, need: 0 },
+            outcome: Outcome { returned: i.is_multiple_of(2), purchases: u32::from(i % 3), amount: f64::from(i % 3) * 4.5, need: 0 },
             need: (i % 4 != 3).then_some(u32::from(i % 3)),
         };
         (0..6).map(snapshot).collect()

@@ -14,8 +14,9 @@ use crate::train::network::Network;
 use crate::train::satisfaction_class;
 use crate::train::slices::Who;
 
-/// Logits of labelled steps: place (sequence, step), logits, class.
-type Labelled = Vec<((usize, usize), Vec<f32>, usize)>;
+/// A labelled step: place (sequence, step), logits, class.
+type Step = ((usize, usize), Vec<f32>, usize);
+type Labelled = Vec<Step>;
 
 /// What the network says of the labelled steps of a data set, in order of customer and step.
 pub struct Said {
@@ -75,7 +76,7 @@ impl Heads {
 
     /// Rows of satisfaction, with the ratings.
     pub fn satisfaction_rows(&self, said: &Said, prepared: &Prepared, views: &[View<'_>]) -> Vec<Judged> {
-        let row = |((place, logits, class), rating): (&((usize, usize), Vec<f32>, usize), &f32)| {
+        let row = |((place, logits, class), rating): (&Step, &f32)| {
             let p = self.satisfaction.apply(logits);
             let value = value(&p, prepared);
             Judged { row: Row::new(&p, *class, Some(0)), rating: Some((value, *rating)), who: who(views, *place) }
@@ -85,7 +86,7 @@ impl Heads {
 
     /// Rows of class task number `task`.
     pub fn class_rows(&self, said: &Said, task: usize, views: &[View<'_>]) -> Vec<Judged> {
-        let row = |(place, logits, class): &((usize, usize), Vec<f32>, usize)| {
+        let row = |(place, logits, class): &Step| {
             let p = self.classes[task].0.apply(logits);
             Judged { row: Row::new(&p, *class, None), rating: None, who: who(views, *place) }
         };

@@ -283,7 +283,9 @@ fn patience_keeps_the_best_epoch() {
         .lines()
         .enumerate()
         .map(|(i, l)| {
-            l.replace("4.5", "1.5").replace("1.5", if crate::customer::words::hash(&i.to_string()) % 2 == 0 { "1.5" } else { "4.5" }) + "\n"
+            l.replace("4.5", "1.5")
+                .replace("1.5", if crate::customer::words::hash(&i.to_string()).is_multiple_of(2) { "1.5" } else { "4.5" })
+                + "\n"
         })
         .collect();
     fs::write(&job.labels[0], shuffled).expect("temporary file");

@@ -40,7 +40,7 @@ impl From<&Snapshot> for Facts {
 
 /// Means of the facts by name; `rating` and `amount_per_purchase` over those that have one, absent where none has.
 pub fn profile(facts: &[Facts]) -> BTreeMap<String, f32> {
-    let numbers: [(&str, fn(&Facts) -> Option<f64>); 9] = [
+    let numbers: [(&str, Number); 9] = [
         ("recency_days", |f| Some(f.recency_days)),
         ("tenure_days", |f| Some(f.tenure_days)),
         ("visits", |f| Some(f.visits)),
@@ -62,13 +62,18 @@ fn moments(facts: &[Facts], of: impl Fn(&Facts) -> Option<f64>) -> Option<(f64, 
     (n > 0.0).then(|| (mean, (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt()))
 }
 
+/// A number of the facts, where they have it.
+type Number = fn(&Facts) -> Option<f64>;
+/// What may be true of nearly all of a segment, and the word for it.
+type Common = (fn(&Facts) -> bool, &'static str);
+
 /// One way in which segments differ, and the words for it.
 struct Axis {
-    of: fn(&Facts) -> Option<f64>,
+    of: Number,
     /// Words for far below, below, above and far above the whole.
     words: [&'static str; 4],
-    /// What nearly all of a segment have in common, and its word in place of the others.
-    all: Option<(fn(&Facts) -> bool, &'static str)>,
+    /// Takes the place of the other words.
+    all: Option<Common>,
 }
 
 /// In the order in which a label speaks of them.
