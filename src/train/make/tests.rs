@@ -350,3 +350,34 @@ fn a_search_keeps_the_trial_with_the_lowest_loss_where_it_is_calibrated() {
     let kept = report["epochs"].as_array().and_then(|e| e.last()).and_then(|e| e["calibration"].as_f64());
     assert_eq!(kept, Some(least));
 }
+
+#[test]
+fn a_search_that_was_broken_off_keeps_its_trials() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut job = data(dir.path(), true, false, true);
+    job.config.epochs = 4;
+    job.config.search.budget = 3;
+    job.config.search.keys = vec!["learning_rate".into()];
+    let (whole, _) = train(&job);
+    job.out = dir.path().join("broken/off");
+    let checkpoint = dir.path().join("broken/off.checkpoint");
+    let mut waited = false;
+    // Ends in the middle of the second fit, after an epoch of it long enough for a checkpoint.
+    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        make(&job, |p| {
+            if let Progress::Fit("fitting 2 of 3", ..) = p {
+                assert!(!checkpoint.exists(), "killed");
+                if !std::mem::replace(&mut waited, true) {
+                    std::thread::sleep(std::time::Duration::from_millis(1100));
+                }
+            }
+        })
+    }));
+    assert!(broken.is_err() && checkpoint.exists() && !job.out.exists());
+    let (made, notes) = train(&job);
+    assert!(notes.iter().any(|n| n.contains("off.checkpoint: fit 2, epoch 2, after ")), "{notes:?}");
+    assert_eq!(made.version, whole.version);
+    let report = |bundle: &str| fs::read(dir.path().join(bundle).join("report.json")).expect("a report");
+    assert!(report("broken/off") == report("bundle"), "every trial, also the first, is in the report");
+    assert!(!checkpoint.exists());
+}
