@@ -55,7 +55,8 @@ fn edge(x: f32) -> String {
     match x.abs() {
         a if a < 9.995 => format!("{x:.2}"),
         a if a < 99.95 => format!("{x:.1}"),
-        a if a < 9_999.5 => format!("{x:.0}"),
+        a if a < 999.5 => format!("{x:.0}"),
+        a if a < 9_950.0 => format!("{:.1}k", x / 1e3),
         a if a < 999_950.0 => format!("{:.0}k", x / 1e3),
         _ => format!("{x:.0e}"),
     }
@@ -160,6 +161,6 @@ mod tests {
 
     #[test]
     fn edges_are_short_whatever_their_size() {
-        assert_eq!([0.0, -0.123, 9.996, 99.96, 1234.5, 12_345.0, 1e9].map(edge), ["0.00", "-0.12", "10.0", "100", "1234", "12k", "1e9"]);
+        assert_eq!([0.0, -0.123, 9.996, 99.96, 1234.5, 12_345.0, 1e9].map(edge), ["0.00", "-0.12", "10.0", "100", "1.2k", "12k", "1e9"]);
     }
 }
