@@ -18,6 +18,9 @@ pub struct Args {
     /// Labels, JSON Lines; ratings among the interactions count too.
     #[arg(long, value_name = "F", num_args = 1..)]
     labels: Vec<PathBuf>,
+    /// Word vectors to start from: GloVe's text format, plain or gzip, as wide as the setting `embedding`.
+    #[arg(long, value_name = "F")]
+    vectors: Option<PathBuf>,
     /// Where the bundle goes: a new directory, or a bundle to replace.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -63,7 +66,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
     let mut config = Config::load(args.config.as_deref())?;
     config.horizon_days = args.horizon_days.unwrap_or(config.horizon_days);
-    config.epochs = args.epochs.unwrap_or(config.epochs);
+    if let Some(epochs) = args.epochs {
+        config.epochs = epochs;
+        config.given.insert("epochs".into());
+    }
     config.max_interactions = args.max_interactions.unwrap_or(config.max_interactions);
     config.max_steps = args.max_steps.unwrap_or(config.max_steps);
     config.check().map_err(usage)?;
@@ -78,12 +84,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{sentence}");
     }
     let until = args.until.as_deref().map(crate::interaction::Timestamp::parse).transpose().map_err(|e| usage(format!("--until: {e}")))?;
-    let job = Job { interactions: args.interactions, labels: args.labels, out: args.out, seed: args.seed, until, config };
+    let job =
+        Job { interactions: args.interactions, labels: args.labels, vectors: args.vectors, out: args.out, seed: args.seed, until, config };
     let mut fits = Fits::new(progress_bar(""));
     let made = make(&job, |progress| match progress {
         Progress::Note(text) => fits.bar.suspend(|| eprintln!("{text}")),
         Progress::Fit(what, done, loss) => fits.step(what, done, loss),
     })?;
+    fits.end();
     fits.bar.finish_and_clear();
     for (task, report) in &made.tasks {
         let line = |q: &crate::train::metrics::Quality| {
@@ -104,6 +112,9 @@ struct Fits {
     what: String,
     /// When a line was last written.
     said: std::time::Instant,
+    /// When the present fit took its first step, and how many it has taken.
+    begun: std::time::Instant,
+    steps: usize,
 }
 
 #[cfg(feature = "train")]
@@ -113,18 +124,31 @@ impl Fits {
 
     fn new(bar: indicatif::ProgressBar) -> Self {
         bar.set_length(1000);
-        Self { bar, what: String::new(), said: std::time::Instant::now() }
+        let now = std::time::Instant::now();
+        Self { bar, what: String::new(), said: now, begun: now, steps: 0 }
+    }
+
+    /// Says how long the present fit took.
+    fn end(&mut self) {
+        if self.steps > 0 {
+            let (what, steps, seconds) = (&self.what, self.steps, self.begun.elapsed().as_secs_f32());
+            self.bar.suspend(|| eprintln!("{what}: {steps} steps in {seconds:.1} s"));
+        }
+        self.steps = 0;
     }
 
     fn step(&mut self, what: &str, done: f32, loss: f32) {
         self.bar.set_message(format!("{what}, loss {loss:.3}"));
         self.bar.set_position((done * 1000.0) as u64);
         if self.what != what {
+            self.end();
             what.clone_into(&mut self.what);
+            self.begun = std::time::Instant::now();
             // What another fit took, or a run that this one goes on from, says nothing of the time left.
             self.bar.tick();
             self.bar.reset_eta();
         }
+        self.steps += 1;
         if self.bar.is_hidden() && self.said.elapsed() >= Self::PAUSE {
             self.said = std::time::Instant::now();
             eprintln!("{what}: {:.0} %, loss {loss:.3}, {} left", done * 100.0, indicatif::HumanDuration(self.bar.eta()));

@@ -14,7 +14,7 @@ pub mod jddc;
 pub mod multidogo;
 pub mod online_retail;
 mod pylist;
-mod read;
+pub(crate) mod read;
 mod retail_category;
 mod sink;
 pub mod ssa;

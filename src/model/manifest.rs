@@ -110,6 +110,9 @@ pub struct Training {
     pub customers: usize,
     pub interactions: usize,
     pub seed: u64,
+    /// SHA-256 of the word vectors that the word table started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<String>,
     pub horizon_days: u32,
     pub code: String,
 }

@@ -127,7 +127,7 @@ impl Weighted {
                 counts[label as usize][2] += w;
             }
         }
-        let present = || counts.iter().filter(|c| c[0] + c[1] > 0);
+        let present = || counts.iter().filter(|c| c[0] > 0);
         present().map(|c| 2.0 * c[2] as f64 / (c[0] + c[1]) as f64).sum::<f64>() / present().count() as f64
     }
 

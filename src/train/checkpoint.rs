@@ -59,8 +59,12 @@ impl Fingerprint {
 
 /// Hashes the numbers of a data set, each list with its length, so that none runs into the next.
 fn add(hasher: &mut Xxh3, data: &Dataset) {
-    let Dataset { sequences, feature_width, vocabulary, bag_rows, tasks } = data;
+    let Dataset { sequences, feature_width, vocabulary, bag_rows, tasks, vectors } = data;
     hasher.update(format!("{feature_width} {vocabulary} {bag_rows} {tasks:?} {}", sequences.len()).as_bytes());
+    for (row, vector) in vectors {
+        hasher.update(&row.to_le_bytes());
+        vector.iter().for_each(|x| hasher.update(&x.to_le_bytes()));
+    }
     for Sequence { customer: _, steps } in sequences {
         hasher.update(&steps.len().to_le_bytes());
         for Step { tokens, bag, features, actor, satisfaction, classes } in steps {

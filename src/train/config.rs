@@ -2,6 +2,7 @@
 //!
 //! Knows no data and no files but its own.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use super::holdout::How;
 use super::lookup::Sizes;
 use super::search::Search;
+use super::shape::Shape;
 use super::{fit, optimizer, prepare};
 use crate::cli::usage;
 
@@ -34,6 +36,10 @@ pub struct Config {
     /// Steps of back-propagation through time.
     pub chunk: usize,
     pub learning_rate: f32,
+    /// Learning rates of the n-grams' votes on labels and opinions on satisfaction, over that of the rest. A rare n-gram is seen a few times only and
+    /// each time moves its row by about ten learning rates, whatever the gradient's size.
+    pub votes_rate: f32,
+    pub opinions_rate: f32,
     pub weight_decay: f32,
     pub warm_up: usize,
     pub dropout: f32,
@@ -57,6 +63,9 @@ pub struct Config {
     pub unknown_quantile: f64,
     /// Random trials of other settings; must come last in the file, as any table.
     pub search: Search,
+    /// Keys that the user has set, which the data's shape does not touch.
+    #[serde(skip)]
+    pub given: BTreeSet<String>,
 }
 
 impl Default for Config {
@@ -72,6 +81,8 @@ impl Default for Config {
             batch: 16,
             chunk: 64,
             learning_rate: 1e-3,
+            votes_rate: 30.0,
+            opinions_rate: 1.0,
             weight_decay: 0.02,
             warm_up: 50,
             dropout: 0.3,
@@ -91,6 +102,7 @@ impl Default for Config {
             hidden: 96,
             unknown_quantile: 0.01,
             search: Search::default(),
+            given: BTreeSet::new(),
         }
     }
 }
@@ -108,7 +120,8 @@ impl Config {
         if table.contains_key("refit") {
             return Err(wrong("refit is no key any more: what is set aside for judging is never fitted on; leave it out".into()));
         }
-        let config: Self = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let mut config: Self = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        config.given = table.keys().cloned().collect();
         config.check().map_err(wrong)?;
         Ok(config)
     }
@@ -150,13 +163,26 @@ impl Config {
             }
         }
         let positive =
-            [("learning_rate", self.learning_rate, 1.0), ("weight_decay", self.weight_decay, 1.0), ("mean_loss", self.mean_loss, 100.0)];
+            [("votes_rate", self.votes_rate, 1000.0), ("opinions_rate", self.opinions_rate, 1000.0), ("learning_rate", self.learning_rate, 1.0), ("weight_decay", self.weight_decay, 1.0), ("mean_loss", self.mean_loss, 100.0)];
         for (key, value, most) in positive.into_iter().chain([("class_loss", self.class_loss, 100.0)]) {
             if !(0.0..=most).contains(&value) {
                 return Err(format!("{key} = {value} must be from 0 to {most}"));
             }
         }
         self.search.check()
+    }
+
+    /// These settings with those that were not given replaced by what suits the data's shape.
+    pub fn suited(&self, shape: Shape) -> Self {
+        let suited = shape.settings();
+        let mut config = self.clone();
+        macro_rules! take {
+            ($($key:ident),*) => {
+                $(if !self.given.contains(stringify!($key)) { config.$key = suited.$key; })*
+            };
+        }
+        take!(epochs, learning_rate, votes_rate, opinions_rate, filters, bag, smoothing, bag_dropout, mean_loss, class_loss);
+        config
     }
 
     pub fn sizes(&self) -> Sizes {

@@ -54,4 +54,6 @@ pub struct Dataset {
     /// Rows of the n-gram table, padding included.
     pub bag_rows: usize,
     pub tasks: Vec<ClassTask>,
+    /// Rows of the word table that do not start at random.
+    pub vectors: Vec<(usize, Vec<f32>)>,
 }

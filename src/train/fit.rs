@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::dataset::{Dataset, Sequence, Step};
 use super::lookup::Text;
-use super::network::{Architecture, Batch, Carry, Dropout, Losses, Network, Output};
+use super::network::{Architecture, Batch, Carry, Dropout, Losses, Network, Output, WORDS};
 use super::optimizer::{self, Optimizer};
 
 /// Row of the word table that stands for a word it does not know.
@@ -183,7 +183,13 @@ pub fn fit(
     let total: usize = plans.iter().flatten().map(|b| labelled_chunks(&data.sequences, b, settings.chunk)).sum();
     let losses = losses(data, settings, total as f32 / settings.epochs.max(1) as f32);
     let total = if settings.max_steps > 0 { total.min(settings.max_steps) } else { total };
-    let mut state = state.unwrap_or_else(|| State::new(Network::new(architecture, seed), settings, total));
+    let mut state = state.unwrap_or_else(|| {
+        let mut network = Network::new(architecture, seed);
+        for (row, vector) in &data.vectors {
+            network.parameters[WORDS].values[row * vector.len()..][..vector.len()].copy_from_slice(vector);
+        }
+        State::new(network, settings, total)
+    });
     let mut gradients: Vec<Vec<f32>> = state.network.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
     while let Some(plan) = plans.get(state.epoch).filter(|_| !state.is_over(settings, total)) {
         while let Some(members) = plan.get(state.batch).filter(|_| state.steps < total) {

@@ -192,6 +192,28 @@ pub fn mean_scale(n: usize) -> f32 {
     if n == 0 { 0.0 } else { 1.0 / n as f32 }
 }
 
+/// The rows of every text's n-grams in a table of `columns`, summed and scaled as a bag is: `[texts][columns]`.
+pub fn sum(texts: &[Text<'_>], table: &[f32], columns: usize) -> Vec<f32> {
+    let mut out = vec![0.0; texts.len() * columns];
+    for (text, out) in texts.iter().zip(out.chunks_exact_mut(columns)) {
+        let scale = bag_scale(text.bag.len());
+        for &r in text.bag {
+            add_scaled(out, &table[r as usize * columns..][..columns], scale);
+        }
+    }
+    out
+}
+
+/// Adds the gradient of the table of [`sum`], given the gradient of its result.
+pub fn sum_backward(texts: &[Text<'_>], gradient: &[f32], into: &mut [f32], columns: usize) {
+    for (text, gradient) in texts.iter().zip(gradient.chunks_exact(columns)) {
+        let scale = bag_scale(text.bag.len());
+        for &r in text.bag {
+            add_scaled(&mut into[r as usize * columns..][..columns], gradient, scale);
+        }
+    }
+}
+
 /// Adds the gradients of the tables, given the gradient of [`Pass::pooled`].
 pub fn backward(
     pass: &Pass,

@@ -89,7 +89,8 @@ pub fn quality(probabilities: &[Vec<f32>], labels: &[usize], event: Option<usize
     judge(&rows)
 }
 
-/// Mean F1 over the classes that occur among labels or predictions.
+/// Mean F1 over the classes that occur among the labels. Saying "unknown", or any other class that is never true, costs the recall of what is; it is
+/// no class of its own.
 pub fn macro_f1(predicted: &[usize], labels: &[usize]) -> f64 {
     let classes = predicted.iter().chain(labels).max().map_or(0, |m| m + 1);
     let (mut hit, mut said, mut real) = (vec![0usize; classes], vec![0usize; classes], vec![0usize; classes]);
@@ -98,7 +99,7 @@ pub fn macro_f1(predicted: &[usize], labels: &[usize]) -> f64 {
         real[l] += 1;
         hit[p] += usize::from(p == l);
     }
-    let present: Vec<usize> = (0..classes).filter(|&c| said[c] + real[c] > 0).collect();
+    let present: Vec<usize> = (0..classes).filter(|&c| real[c] > 0).collect();
     let sum: f64 = present.iter().map(|&c| 2.0 * hit[c] as f64 / (said[c] + real[c]) as f64).sum();
     sum / present.len().max(1) as f64
 }
@@ -258,8 +259,8 @@ mod tests {
         // Class 0: 1 hit, said 2, real 1 → 2/3. Class 1: 1 hit, said 1, real 2 → 2/3. Class 2: 1 of 1 → 1.
         let f1 = macro_f1(&[0, 0, 1, 2], &[0, 1, 1, 2]);
         assert!((f1 - (2.0 / 3.0 + 2.0 / 3.0 + 1.0) / 3.0).abs() < 1e-12);
-        // A class that occurs nowhere does not count; one that is only predicted counts as zero.
-        assert!((macro_f1(&[0, 2], &[0, 0]) - (2.0 / 3.0) / 2.0).abs() < 1e-12);
+        // A class that is never true does not count: 1 hit, said 1, real 2.
+        assert!((macro_f1(&[0, 2], &[0, 0]) - 2.0 / 3.0).abs() < 1e-12);
     }
 
     #[test]

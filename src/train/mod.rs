@@ -41,6 +41,10 @@ mod search;
 #[cfg(feature = "train")]
 mod segments;
 #[cfg(feature = "train")]
+mod shape;
+#[cfg(feature = "train")]
+mod vectors;
+#[cfg(feature = "train")]
 mod write;
 
 pub mod bootstrap;

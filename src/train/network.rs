@@ -12,6 +12,9 @@ use super::device::{cpu, device};
 use super::floats;
 use super::lookup::{self, Sizes, Tables, Text, to_vec};
 
+/// Classes of satisfaction.
+pub const CLASSES: usize = 3;
+
 /// Sizes of everything. The exported graphs follow it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Architecture {
@@ -22,15 +25,42 @@ pub struct Architecture {
     pub vector: usize,
     pub hidden: usize,
     pub features: usize,
+    /// Which feature tells that the customer acted, where one does.
+    pub customer: Option<usize>,
     pub satisfaction: bool,
-    /// Number of labels of every class task.
-    pub tasks: Vec<usize>,
+    /// Learning rates of the tables [`VOTES`] and [`OPINIONS`] over that of the rest.
+    pub votes_rate: f32,
+    pub opinions_rate: f32,
+    pub tasks: Vec<TaskShape>,
+}
+
+/// Sizes of a class task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskShape {
+    pub labels: usize,
+    /// Whether every n-gram votes for every label directly, beside what the encoder makes of it.
+    pub wide: bool,
 }
 
 impl Architecture {
-    /// Width of the satisfaction head's input: `[h | vector | features | previous vector | the one before]`.
+    /// Columns of the table of votes: the labels of all wide tasks, one task after the other.
+    pub fn votes(&self) -> usize {
+        self.tasks.iter().filter(|t| t.wide).map(|t| t.labels).sum()
+    }
+
+    /// First column of task `i` in the table of votes, where it has any.
+    pub fn first_vote(&self, i: usize) -> Option<usize> {
+        self.tasks[i].wide.then(|| self.tasks[..i].iter().filter(|t| t.wide).map(|t| t.labels).sum())
+    }
+
+    /// Width of the satisfaction head's input: `[h | vector | features | previous vector | the one before | mean of h]`.
     pub fn head(&self) -> usize {
-        self.hidden + 3 * self.vector + self.features
+        2 * self.hidden + 3 * self.vector + self.features
+    }
+
+    /// Columns of the running mean: of the hidden vector, then of the n-grams' votes on satisfaction.
+    pub fn mean(&self) -> usize {
+        self.hidden + CLASSES
     }
 }
 
@@ -43,28 +73,40 @@ pub struct Parameter {
     pub values: Vec<f32>,
     /// Takes weight decay.
     pub decay: bool,
+    /// Its learning rate over that of the others.
+    pub rate: f32,
 }
 
 pub const WORDS: usize = 0;
 pub const BAG: usize = 1;
 pub const FILTERS: usize = 2;
 pub const FILTER_BIAS: usize = 3;
+/// `[bag rows][votes]`: a linear model of the n-grams for the wide class tasks, started at zero.
+pub const VOTES: usize = 4;
+/// `[bag rows][3 | 3]`: the same for satisfaction, but read over the latest interactions together; the customer's words have the first three columns,
+/// everybody else's the others.
+pub const OPINIONS: usize = 5;
+/// Columns of that table.
+pub const SPOKEN: usize = 2 * CLASSES;
 /// First parameter that lives in burn.
-pub const DENSE: usize = 4;
-pub const TEXT: usize = 4;
-pub const TEXT_BIAS: usize = 5;
+pub const DENSE: usize = 6;
+pub const TEXT: usize = 6;
+pub const TEXT_BIAS: usize = 7;
 /// `[vector + features][z, r, h]`
-pub const GRU_INPUT: usize = 6;
-pub const GRU_INPUT_BIAS: usize = 7;
+pub const GRU_INPUT: usize = 8;
+pub const GRU_INPUT_BIAS: usize = 9;
 /// `[hidden][z, r, h]`
-pub const GRU_HIDDEN: usize = 8;
-pub const GRU_HIDDEN_BIAS: usize = 9;
-pub const SATISFACTION: usize = 10;
-pub const SATISFACTION_BIAS: usize = 11;
-pub const MEAN: usize = 12;
-pub const MEAN_BIAS: usize = 13;
+pub const GRU_HIDDEN: usize = 10;
+pub const GRU_HIDDEN_BIAS: usize = 11;
+pub const SATISFACTION: usize = 12;
+pub const SATISFACTION_BIAS: usize = 13;
+pub const MEAN: usize = 14;
+pub const MEAN_BIAS: usize = 15;
 /// Per class task three parameters: from the pooled text, from the hidden vector, bias.
-pub const TASKS: usize = 14;
+pub const TASKS: usize = 16;
+
+/// Standard deviation of the values of a fresh table.
+pub const DEVIATION: f32 = 0.1;
 
 /// All weights of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,14 +124,29 @@ impl Network {
         let mut parameters = Vec::new();
         let mut push = |name: &str, dims: [usize; 2], range: f32, decay: bool| {
             let values = (0..dims[0] * dims[1]).map(|_| rng.random_range(-1.0f32..1.0) * range).collect();
-            parameters.push(Parameter { name: name.into(), dims, values, decay });
+            let rate = match name {
+                "votes" => a.votes_rate,
+                "opinions" => a.opinions_rate,
+                _ => 1.0,
+            };
+                std::env::var("RR_VOTES").ok().and_then(|v| v.parse().ok()).unwrap_or(VOTES_RATE)
+            } else if name == "opinions" {
+                std::env::var("RR_OPIN").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0)
+            } else if name == "words" {
+                std::env::var("RR_WORDS").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0)
+            } else {
+                1.0
+            };
+            parameters.push(Parameter { name: name.into(), dims, values, decay, rate });
         };
         // A uniform draw of ± √3 σ has the standard deviation σ.
-        push("words", [a.vocabulary, s.embedding], 0.1 * 3f32.sqrt(), false);
-        push("bag", [a.bag_rows, s.bag], 0.1 * 3f32.sqrt(), false);
+        push("words", [a.vocabulary, s.embedding], DEVIATION * 3f32.sqrt(), false);
+        push("bag", [a.bag_rows, s.bag], DEVIATION * 3f32.sqrt(), false);
         let convolution = 1.0 / (s.embedding as f32 * 4.0).sqrt();
         push("filters", [s.embedding, s.filter_weights() / s.embedding], convolution, true);
         push("filter_bias", [1, 3 * s.filters], convolution, false);
+        push("votes", [a.bag_rows, a.votes()], 0.0, false);
+        push("opinions", [a.bag_rows, SPOKEN], 0.0, false);
         let mut layer = |name: &str, inputs: usize, outputs: usize, range: f32| {
             push(name, [inputs, outputs], range, true);
             push(&format!("{name}_bias"), [1, outputs], range, false);
@@ -98,9 +155,9 @@ impl Network {
         layer("text", s.pooled(), a.vector, by_inputs(s.pooled()));
         layer("gru_input", a.vector + a.features, 3 * a.hidden, by_inputs(a.hidden));
         layer("gru_hidden", a.hidden, 3 * a.hidden, by_inputs(a.hidden));
-        layer("satisfaction", a.head(), 3, by_inputs(a.head()));
+        layer("satisfaction", a.head(), CLASSES, by_inputs(a.head()));
         layer("mean", a.head(), 1, by_inputs(a.head()));
-        for (i, &labels) in a.tasks.iter().enumerate() {
+        for (i, &TaskShape { labels, .. }) in a.tasks.iter().enumerate() {
             push(&format!("class_{i}_text"), [s.pooled(), labels], by_inputs(s.pooled()), true);
             push(&format!("class_{i}_hidden"), [a.hidden, labels], by_inputs(a.hidden), true);
             push(&format!("class_{i}_bias"), [1, labels], 0.0, false);
@@ -124,12 +181,19 @@ pub struct Carry {
     pub hidden: Vec<f32>,
     pub previous: Vec<f32>,
     pub before: Vec<f32>,
+    /// Running mean of the latest steps, see [`Architecture::mean`].
+    pub mean: Vec<f32>,
+    /// Steps under that mean, at most [`SPAN`]; the same for all sequences, which start together.
+    pub steps: f32,
 }
+
+/// Steps that the running mean looks back: beyond it, the mean decays exponentially.
+pub const SPAN: f32 = 32.0;
 
 impl Carry {
     pub fn start(sequences: usize, a: &Architecture) -> Self {
         let zeros = |width: usize| vec![0.0; sequences * width];
-        Self { hidden: zeros(a.hidden), previous: zeros(a.vector), before: zeros(a.vector) }
+        Self { hidden: zeros(a.hidden), previous: zeros(a.vector), before: zeros(a.vector), mean: zeros(a.mean()), steps: 0.0 }
     }
 
     /// Keeps the first `sequences`.
@@ -137,6 +201,7 @@ impl Carry {
         self.hidden.truncate(sequences * a.hidden);
         self.previous.truncate(sequences * a.vector);
         self.before.truncate(sequences * a.vector);
+        self.mean.truncate(sequences * a.mean());
     }
 }
 
@@ -194,6 +259,16 @@ struct Graph {
     classes: Vec<Tensor<2>>,
     hidden: Tensor<2>,
     vectors: Tensor<2>,
+    means: Tensor<2>,
+}
+
+/// What the sparse tables make of the texts.
+#[derive(Clone)]
+struct Front {
+    pooled: Tensor<2>,
+    /// Absent where no task is wide.
+    votes: Option<Tensor<2>>,
+    opinions: Tensor<2>,
 }
 
 fn matrix(values: Vec<f32>, rows: usize, device: &Device) -> Tensor<2> {
@@ -225,7 +300,7 @@ fn drop_out(x: Tensor<2>, dropout: &mut Option<Dropout<'_>>, device: &Device) ->
 fn dense(
     a: &Architecture,
     batch: &Batch<'_>,
-    pooled: Tensor<2>,
+    Front { pooled, votes, opinions }: Front,
     weights: &[Tensor<2>],
     mut dropout: Option<Dropout<'_>>,
     device: &Device,
@@ -239,11 +314,16 @@ fn dense(
     let input = Tensor::cat(vec![vectors.clone(), features.clone()], 1).matmul(w(GRU_INPUT)) + w(GRU_INPUT_BIAS);
     let h = a.hidden;
     let mut state = matrix(batch.carry.hidden.clone(), sequences, device);
-    let mut hidden = Vec::with_capacity(batch.counts.len());
+    let (mut hidden, mut means) = (Vec::with_capacity(batch.counts.len()), Vec::with_capacity(batch.counts.len()));
+    let mut mean = matrix(batch.carry.mean.clone(), sequences, device);
+    // √ of the steps under the mean: a text's votes are sums / √n too.
+    let mut weights_of_opinions = Vec::with_capacity(steps);
+    let mut under = batch.carry.steps;
     let mut at = 0;
     for &count in &batch.counts {
         if state.dims()[0] > count {
             state = state.narrow(0, 0, count);
+            mean = mean.narrow(0, 0, count);
         }
         let x = input.clone().narrow(0, at, count);
         let u = state.clone().matmul(w(GRU_HIDDEN)) + w(GRU_HIDDEN_BIAS);
@@ -251,10 +331,16 @@ fn dense(
         let (z, r) = (gates.clone().narrow(1, 0, h), gates.narrow(1, h, h));
         let new = tanh(x.narrow(1, 2 * h, h) + r * u.narrow(1, 2 * h, h));
         state = new.clone() + z * (state - new);
+        under = (under + 1.0).min(SPAN);
+        let seen = Tensor::cat(vec![state.clone(), opinions.clone().narrow(0, at, count)], 1);
+        mean = mean.clone() + (seen - mean).div_scalar(under);
         hidden.push(state.clone());
+        means.push(mean.clone());
+        weights_of_opinions.extend(std::iter::repeat_n(under.sqrt(), count));
         at += count;
     }
     let hidden = Tensor::cat(hidden, 0);
+    let means = Tensor::cat(means, 0);
     let (earlier, before) = earlier_rows(batch);
     let history = Tensor::cat(
         vec![
@@ -266,18 +352,23 @@ fn dense(
     );
     let previous = history.clone().select(0, indices(earlier, device));
     let before = history.select(0, indices(before, device));
-    let head = Tensor::cat(vec![hidden.clone(), vectors.clone(), features, previous, before], 1);
+    let head = Tensor::cat(vec![hidden.clone(), vectors.clone(), features, previous, before, means.clone().narrow(1, 0, h)], 1);
     let head = drop_out(head, &mut dropout, device);
-    let satisfaction = head.clone().matmul(w(SATISFACTION)) + w(SATISFACTION_BIAS);
+    let opinion = means.clone().narrow(1, h, CLASSES).mul(matrix(weights_of_opinions, steps, device));
+    let satisfaction = head.clone().matmul(w(SATISFACTION)) + w(SATISFACTION_BIAS) + opinion;
     let mean = head.matmul(w(MEAN)) + w(MEAN_BIAS);
     let classes = (0..a.tasks.len())
         .map(|i| {
             let p = TASKS + 3 * i;
             let context = drop_out(hidden.clone(), &mut dropout, device);
-            pooled.clone().matmul(w(p)) + context.matmul(w(p + 1)) + w(p + 2)
+            let logits = pooled.clone().matmul(w(p)) + context.matmul(w(p + 1)) + w(p + 2);
+            match (&votes, a.first_vote(i)) {
+                (Some(votes), Some(first)) => logits + votes.clone().narrow(1, first, a.tasks[i].labels),
+                _ => logits,
+            }
         })
         .collect();
-    Graph { satisfaction, mean, classes, hidden, vectors }
+    Graph { satisfaction, mean, classes, hidden, vectors, means }
 }
 
 /// For every step the row of its predecessor and of the one before that in `[carry.before | carry.previous | vectors]`.
@@ -300,7 +391,7 @@ fn earlier_rows(batch: &Batch<'_>) -> (Vec<i64>, Vec<i64>) {
 }
 
 /// State of every sequence of the batch after its last step of this chunk.
-fn carry_on(a: &Architecture, batch: &Batch<'_>, hidden: &[f32], vectors: &[f32]) -> Carry {
+fn carry_on(a: &Architecture, batch: &Batch<'_>, hidden: &[f32], vectors: &[f32], means: &[f32]) -> Carry {
     let mut carry = batch.carry.clone();
     let mut at = 0;
     for &count in &batch.counts {
@@ -309,9 +400,18 @@ fn carry_on(a: &Architecture, batch: &Batch<'_>, hidden: &[f32], vectors: &[f32]
         let (before, previous) = (&mut carry.before[..v], &mut carry.previous[..v]);
         before.copy_from_slice(previous);
         previous.copy_from_slice(&vectors[at * a.vector..][..v]);
+        let m = count * a.mean();
+        carry.mean[..m].copy_from_slice(&means[at * a.mean()..][..m]);
+        carry.steps = (carry.steps + 1.0).min(SPAN);
         at += count;
     }
     carry
+}
+
+/// First column of the speaker of a step in the table of opinions. The scaled feature of a customer is not negative, that of others is.
+fn first_opinion(a: &Architecture, batch: &Batch<'_>, row: usize) -> usize {
+    let by_customer = a.customer.is_none_or(|column| batch.features[row * a.features + column] >= 0.0);
+    if by_customer { 0 } else { CLASSES }
 }
 
 fn cross_entropy(logits: Tensor<2>, rows: Vec<i64>, labels: Vec<i64>, smoothing: f32, device: &Device) -> Tensor<1> {
@@ -330,6 +430,15 @@ impl Network {
         lookup::forward(&batch.texts, self.tables(), self.architecture.sizes, device)
     }
 
+    fn front(&self, pass: &lookup::Pass, batch: &Batch<'_>, device: &Device) -> Front {
+        let (columns, steps) = (self.architecture.votes(), batch.texts.len());
+        let votes = (columns > 0).then(|| matrix(lookup::sum(&batch.texts, &self.parameters[VOTES].values, columns), steps, device));
+        let spoken = lookup::sum(&batch.texts, &self.parameters[OPINIONS].values, SPOKEN);
+        let opinions = (0..steps).flat_map(|row| &spoken[row * SPOKEN + first_opinion(&self.architecture, batch, row)..][..CLASSES]);
+        let opinions = matrix(opinions.copied().collect(), steps, device);
+        Front { pooled: matrix(pass.pooled.clone(), steps, device), votes, opinions }
+    }
+
     fn weights(&self, device: &Device, track: bool) -> Vec<Tensor<2>> {
         self.parameters[DENSE..]
             .iter()
@@ -344,10 +453,10 @@ impl Network {
     pub fn run(&self, batch: &Batch<'_>) -> Output {
         let device = cpu();
         let a = &self.architecture;
-        let pooled = matrix(self.pass(batch, &device).pooled, batch.texts.len(), &device);
-        let graph = dense(a, batch, pooled, &self.weights(&device, false), None, &device);
+        let front = self.front(&self.pass(batch, &device), batch, &device);
+        let graph = dense(a, batch, front, &self.weights(&device, false), None, &device);
         Output {
-            carry: carry_on(a, batch, &to_vec(graph.hidden), &to_vec(graph.vectors)),
+            carry: carry_on(a, batch, &to_vec(graph.hidden), &to_vec(graph.vectors), &to_vec(graph.means)),
             satisfaction: to_vec(graph.satisfaction),
             classes: graph.classes.into_iter().map(to_vec).collect(),
         }
@@ -357,9 +466,9 @@ impl Network {
     pub fn loss(&self, batch: &Batch<'_>, losses: &Losses) -> (f32, Carry) {
         let device = device();
         let a = &self.architecture;
-        let pooled = matrix(self.pass(batch, &device).pooled, batch.texts.len(), &device);
-        let graph = dense(a, batch, pooled, &self.weights(&device, false), None, &device);
-        let carry = carry_on(a, batch, &to_vec(graph.hidden.clone()), &to_vec(graph.vectors.clone()));
+        let front = self.front(&self.pass(batch, &device), batch, &device);
+        let graph = dense(a, batch, front, &self.weights(&device, false), None, &device);
+        let carry = carry_on(a, batch, &to_vec(graph.hidden.clone()), &to_vec(graph.vectors.clone()), &to_vec(graph.means.clone()));
         (total_loss(batch, losses, graph, &device).map_or(0.0, |loss| to_vec(loss)[0]), carry)
     }
 
@@ -370,10 +479,17 @@ impl Network {
         let device = device().autodiff();
         let a = &self.architecture;
         let pass = self.pass(batch, &plain);
-        let leaf = matrix(pass.pooled.clone(), batch.texts.len(), &device).require_grad();
+        let Front { pooled, votes, opinions } = self.front(&pass, batch, &device);
+        let front = Front { pooled: pooled.require_grad(), votes: votes.map(Tensor::require_grad), opinions: opinions.require_grad() };
         let weights = self.weights(&device, true);
-        let graph = dense(a, batch, leaf.clone(), &weights, dropout, &device);
-        let carry = carry_on(a, batch, &to_vec(graph.hidden.clone().inner()), &to_vec(graph.vectors.clone().inner()));
+        let graph = dense(a, batch, front.clone(), &weights, dropout, &device);
+        let carry = carry_on(
+            a,
+            batch,
+            &to_vec(graph.hidden.clone().inner()),
+            &to_vec(graph.vectors.clone().inner()),
+            &to_vec(graph.means.clone().inner()),
+        );
         let Some(loss) = total_loss(batch, losses, graph, &device) else { return (0.0, carry) };
         let value = to_vec(loss.clone().inner())[0];
         let mut grads = loss.backward();
@@ -384,10 +500,20 @@ impl Network {
                 }
             }
         }
-        if let Some(g) = leaf.grad_remove(&mut grads) {
-            let [words, bag, filters, bias, ..] = gradients else { return (value, carry) };
+        let [words, bag, filters, bias, votes, opinions, ..] = gradients else { return (value, carry) };
+        if let Some(g) = front.pooled.grad_remove(&mut grads) {
             let mut into = lookup::Gradients { words, filters, bias, bag };
             lookup::backward(&pass, &batch.texts, &to_vec(g), self.tables(), &mut into, a.sizes, &plain);
+        }
+        if let Some(g) = front.votes.and_then(|votes| votes.grad_remove(&mut grads)) {
+            lookup::sum_backward(&batch.texts, &to_vec(g), votes, a.votes());
+        }
+        if let Some(g) = front.opinions.grad_remove(&mut grads) {
+            let mut spoken = vec![0.0; batch.texts.len() * SPOKEN];
+            for (row, g) in to_vec(g).chunks_exact(CLASSES).enumerate() {
+                spoken[row * SPOKEN + first_opinion(a, batch, row)..][..CLASSES].copy_from_slice(g);
+            }
+            lookup::sum_backward(&batch.texts, &spoken, opinions, SPOKEN);
         }
         (value, carry)
     }
@@ -428,8 +554,11 @@ mod tests {
             vector: 3,
             hidden: 4,
             features: 2,
+            customer: Some(1),
             satisfaction: true,
-            tasks: vec![3],
+            votes_rate: 10.0,
+            opinions_rate: 1.0,
+            tasks: vec![TaskShape { labels: 3, wide: true }, TaskShape { labels: 2, wide: false }, TaskShape { labels: 2, wide: true }],
         }
     }
 
@@ -445,13 +574,13 @@ mod tests {
             texts: texts.iter().map(|(tokens, bag)| Text { tokens, bag }).collect(),
             features: wave(12, 1.3),
             ratings: vec![(0, 2.5), (3, 3.0), (5, 4.2)],
-            classes: vec![vec![(1, 2), (4, 0)]],
-            carry: Carry { hidden: wave(12, 0.7), previous: wave(9, 0.9), before: wave(9, 1.1) },
+            classes: vec![vec![(1, 2), (4, 0)], vec![(2, 1)], vec![(3, 0), (5, 1)]],
+            carry: Carry { hidden: wave(12, 0.7), previous: wave(9, 0.9), before: wave(9, 1.1), mean: wave(21, 0.4), steps: 2.0 },
         }
     }
 
     fn losses() -> Losses {
-        Losses { mean: 0.5, classes: vec![0.7], smoothing: 0.1, ratings_per_batch: 3.0, labels_per_batch: vec![2.0] }
+        Losses { mean: 0.5, classes: vec![0.7; 3], smoothing: 0.1, ratings_per_batch: 3.0, labels_per_batch: vec![2.0; 3] }
     }
 
     /// The loss, and its gradients added to `gradients`; with dropout where `rate` is not 0, always with the same masks.
@@ -512,7 +641,7 @@ mod tests {
             texts: whole.texts[steps.clone()].to_vec(),
             features: whole.features[steps.start * 2..steps.end * 2].to_vec(),
             ratings: vec![],
-            classes: vec![vec![]],
+            classes: vec![vec![]; 3],
             carry,
         };
         let first = network.run(&part(0..5, vec![3, 2], whole.carry.clone()));
@@ -538,8 +667,14 @@ mod tests {
             texts: vec![b.texts[1], b.texts[4]],
             features: [row(&b.features, 2, 1), row(&b.features, 2, 4)].concat(),
             ratings: vec![],
-            classes: vec![vec![]],
-            carry: Carry { hidden: row(&b.carry.hidden, 4, 1), previous: row(&b.carry.previous, 3, 1), before: row(&b.carry.before, 3, 1) },
+            classes: vec![vec![]; 3],
+            carry: Carry {
+                hidden: row(&b.carry.hidden, 4, 1),
+                previous: row(&b.carry.previous, 3, 1),
+                before: row(&b.carry.before, 3, 1),
+                mean: row(&b.carry.mean, 7, 1),
+                steps: 2.0,
+            },
         };
         let alone = network.run(&alone);
         for (a, b) in alone.satisfaction.iter().zip([row(&whole.satisfaction, 3, 1), row(&whole.satisfaction, 3, 4)].concat()) {

@@ -3,8 +3,9 @@
 //! `text_cnn.onnx`: `tokens` i64 [B, L], `bag` i64 [B, M], `scale` f32 [B, 2] → `vector` f32 [B, V]. Texts end in at least one padding
 //! token, so that the all-padding window is always among those under the maximum.
 //! `sequence.onnx`: `text` f32 [B, V], `features` f32 [B, F], `state` f32 [B, S] → `state_out` f32 [B, S] and logits by task.
-//! The state is `[hidden | text vector | the one before]`; where there are class tasks, `vector` is `[text vector | pooled text]`, because a
-//! linear layer on the pooled text classifies single texts best. Knows no files and no bundle.
+//! The state is `[hidden | text vector | the one before | running mean of hidden and opinions | steps under it]`; `vector` is `[text vector | pooled
+//! text]`, because a linear layer on the pooled text classifies single texts best. What n-grams say of labels and of satisfaction directly are further
+//! columns of the n-gram table, which the text vector does not read. Knows no files and no bundle.
 
 use prost::Message;
 use tract_onnx::pb;
@@ -12,8 +13,8 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 
 use super::lookup::WIDTHS;
 use super::network::{
-    BAG, FILTER_BIAS, FILTERS, GRU_HIDDEN, GRU_HIDDEN_BIAS, GRU_INPUT, GRU_INPUT_BIAS, Network, SATISFACTION, SATISFACTION_BIAS, TASKS,
-    TEXT, TEXT_BIAS, WORDS,
+    Architecture, BAG, CLASSES, FILTER_BIAS, FILTERS, GRU_HIDDEN, GRU_HIDDEN_BIAS, GRU_INPUT, GRU_INPUT_BIAS, Network, OPINIONS,
+    SATISFACTION, SATISFACTION_BIAS, SPAN, SPOKEN, TASKS, TEXT, TEXT_BIAS, VOTES, WORDS,
 };
 
 pub(super) const FLOAT: i32 = 1;
@@ -28,11 +29,15 @@ pub struct Widths {
     pub state: usize,
 }
 
-/// Widths of the exported graphs; `exported` says which class tasks become outputs.
-pub fn widths(network: &Network, exported: &[Option<&str>]) -> Widths {
+/// Widths of the exported graphs.
+pub fn widths(network: &Network) -> Widths {
     let a = &network.architecture;
-    let pooled = if exported.iter().any(Option::is_some) { a.sizes.pooled() } else { 0 };
-    Widths { vector: a.vector + pooled, state: a.hidden + 2 * a.vector }
+    Widths { vector: a.vector + pooled(a), state: a.hidden + 2 * a.vector + a.mean() + 1 }
+}
+
+/// Width of the pooled text: that of training, with votes and opinions after the bag.
+fn pooled(a: &Architecture) -> usize {
+    a.sizes.pooled() + a.votes() + SPOKEN
 }
 
 /// A graph in the making.
@@ -146,8 +151,19 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
 }
 
+/// A layer of `outputs` columns on the pooled text, with rows for the votes put in after the bag's: one that hands on the votes from column `first`
+/// on, zeros elsewhere.
+fn with_votes(a: &Architecture, layer: &[f32], outputs: usize, first: Option<usize>) -> Vec<f32> {
+    let (before, after) = layer.split_at((WIDTHS.len() * a.sizes.filters + a.sizes.bag) * outputs);
+    let mut votes = vec![0.0; (a.votes() + SPOKEN) * outputs];
+    for label in 0..first.map_or(0, |_| outputs) {
+        votes[(first.unwrap_or(0) + label) * outputs + label] = 1.0;
+    }
+    [before, &votes, after].concat()
+}
+
 /// `text_cnn.onnx`
-pub fn text_graph(network: &Network, exported: &[Option<&str>]) -> Vec<u8> {
+pub fn text_graph(network: &Network) -> Vec<u8> {
     let a = &network.architecture;
     let (s, p) = (a.sizes, |i: usize| network.parameters[i].values.as_slice());
     let (e, f) = (s.embedding, s.filters);
@@ -156,9 +172,13 @@ pub fn text_graph(network: &Network, exported: &[Option<&str>]) -> Vec<u8> {
     g.input("tokens", INT64, &[batch, Dim::Named("L")]);
     g.input("bag", INT64, &[batch, Dim::Named("M")]);
     g.input("scale", FLOAT, &[batch, Dim::Fixed(2)]);
-    g.output("vector", &[batch, Dim::Fixed(widths(network, exported).vector)]);
+    g.output("vector", &[batch, Dim::Fixed(widths(network).vector)]);
     g.floats("words", &[a.vocabulary, e], p(WORDS));
-    g.floats("ngrams", &[a.bag_rows, s.bag], p(BAG));
+    let votes = a.votes();
+    let columns = [(BAG, s.bag), (VOTES, votes), (OPINIONS, SPOKEN)];
+    let row = |r: usize| columns.iter().flat_map(move |&(table, n)| &p(table)[r * n..(r + 1) * n]);
+    let ngrams: Vec<f32> = (0..a.bag_rows).flat_map(row).copied().collect();
+    g.floats("ngrams", &[a.bag_rows, s.bag + votes + SPOKEN], &ngrams);
     g.node("Gather", &["words", "tokens"], &["embedded"], vec![int("axis", 0)]);
     g.node("Transpose", &["embedded"], &["channels"], vec![ints("perm", &[0, 2, 1])]);
     let (taps, mut first) = (s.filter_weights() / e, 0);
@@ -192,15 +212,11 @@ pub fn text_graph(network: &Network, exported: &[Option<&str>]) -> Vec<u8> {
     parts.extend(["ngram_vector".to_owned(), "word_vector".to_owned()]);
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     g.node("Concat", &parts, &["pooled"], vec![int("axis", 1)]);
-    g.floats("text", &[s.pooled(), a.vector], p(TEXT));
+    g.floats("text", &[pooled(a), a.vector], &with_votes(a, p(TEXT), a.vector, None));
     g.floats("text_bias", &[a.vector], p(TEXT_BIAS));
     g.layer("pooled", "text", "text_bias", "dense");
-    if exported.iter().any(Option::is_some) {
-        g.node("Tanh", &["dense"], &["text_vector"], vec![]);
-        g.node("Concat", &["text_vector", "pooled"], &["vector"], vec![int("axis", 1)]);
-    } else {
-        g.node("Tanh", &["dense"], &["vector"], vec![]);
-    }
+    g.node("Tanh", &["dense"], &["text_vector"], vec![]);
+    g.node("Concat", &["text_vector", "pooled"], &["vector"], vec![int("axis", 1)]);
     g.finish()
 }
 
@@ -209,7 +225,7 @@ pub fn sequence_graph(network: &Network, exported: &[Option<&str>]) -> Vec<u8> {
     let a = &network.architecture;
     let (s, p) = (a.sizes, |i: usize| network.parameters[i].values.as_slice());
     let (h, v, f) = (a.hidden, a.vector, a.features);
-    let widths = widths(network, exported);
+    let (widths, mean) = (widths(network), h + 2 * v);
     let mut g = Builder::new("sequence");
     let batch = Dim::Named("B");
     g.input("text", FLOAT, &[batch, Dim::Fixed(widths.vector)]);
@@ -220,6 +236,8 @@ pub fn sequence_graph(network: &Network, exported: &[Option<&str>]) -> Vec<u8> {
     g.columns("state", 0, h, "hidden_before");
     g.columns("state", h, h + v, "previous");
     g.columns("state", h + v, h + 2 * v, "before");
+    g.columns("state", mean, mean + a.mean(), "mean_before");
+    g.columns("state", mean + a.mean(), widths.state, "steps_before");
     g.node("Concat", &["now", "features"], &["step"], vec![int("axis", 1)]);
     g.ints("axis_0", &[0]);
     g.node("Unsqueeze", &["step", "axis_0"], &["steps"], vec![]);
@@ -230,23 +248,52 @@ pub fn sequence_graph(network: &Network, exported: &[Option<&str>]) -> Vec<u8> {
     let attributes = vec![int("hidden_size", h as i64), int("linear_before_reset", 1)];
     g.node("GRU", &["steps", "gru_w", "gru_r", "gru_b", "", "initial"], &["", "hidden_after"], attributes);
     g.node("Squeeze", &["hidden_after", "axis_0"], &["hidden"], vec![]);
-    g.node("Concat", &["hidden", "now", "previous"], &["state_out"], vec![int("axis", 1)]);
+    let opinions = v + WIDTHS.len() * s.filters + s.bag + a.votes();
+    g.columns("text", opinions, opinions + CLASSES, "of_customer");
+    g.floats("one", &[1], &[1.0]);
+    match a.customer {
+        None => g.node("Identity", &["of_customer"], &["opinions"], vec![]),
+        Some(column) => {
+            // 1 where the feature is not negative, else 0.
+            g.columns("text", opinions + CLASSES, opinions + SPOKEN, "of_others");
+            g.columns("features", column, column + 1, "customer");
+            g.node("Sign", &["customer"], &["sign"], vec![]);
+            g.node("Add", &["sign", "one"], &["sign_up"], vec![]);
+            g.node("Min", &["sign_up", "one"], &["is_customer"], vec![]);
+            g.node("Sub", &["of_customer", "of_others"], &["between"], vec![]);
+            g.node("Mul", &["between", "is_customer"], &["part"], vec![]);
+            g.node("Add", &["of_others", "part"], &["opinions"], vec![]);
+        }
+    }
+    g.node("Concat", &["hidden", "opinions"], &["seen"], vec![int("axis", 1)]);
+    g.floats("span", &[1], &[SPAN]);
+    g.node("Add", &["steps_before", "one"], &["steps_after"], vec![]);
+    g.node("Min", &["steps_after", "span"], &["steps_under"], vec![]);
+    g.node("Sub", &["seen", "mean_before"], &["news"], vec![]);
+    g.node("Div", &["news", "steps_under"], &["share"], vec![]);
+    g.node("Add", &["mean_before", "share"], &["mean"], vec![]);
+    g.node("Concat", &["hidden", "now", "previous", "mean", "steps_under"], &["state_out"], vec![int("axis", 1)]);
     if a.satisfaction {
         g.output("satisfaction", &[batch, Dim::Fixed(3)]);
-        g.node("Concat", &["hidden", "now", "features", "previous", "before"], &["head"], vec![int("axis", 1)]);
+        g.columns("mean", 0, h, "mean_hidden");
+        g.columns("mean", h, a.mean(), "mean_opinion");
+        g.node("Sqrt", &["steps_under"], &["weight"], vec![]);
+        g.node("Mul", &["mean_opinion", "weight"], &["opinion"], vec![]);
+        g.node("Concat", &["hidden", "now", "features", "previous", "before", "mean_hidden"], &["head"], vec![int("axis", 1)]);
         g.floats("satisfaction_weight", &[a.head(), 3], p(SATISFACTION));
         g.floats("satisfaction_bias", &[3], p(SATISFACTION_BIAS));
-        g.layer("head", "satisfaction_weight", "satisfaction_bias", "satisfaction");
+        g.layer("head", "satisfaction_weight", "satisfaction_bias", "from_head");
+        g.node("Add", &["from_head", "opinion"], &["satisfaction"], vec![]);
     }
     if exported.iter().any(Option::is_some) {
         g.columns("text", v, widths.vector, "pooled");
     }
     for (i, task) in exported.iter().enumerate() {
         let Some(task) = task else { continue };
-        let (first, labels) = (TASKS + 3 * i, a.tasks[i]);
+        let (first, labels) = (TASKS + 3 * i, a.tasks[i].labels);
         let name = |part: &str| format!("class_{i}_{part}");
         g.output(task, &[batch, Dim::Fixed(labels)]);
-        g.floats(&name("text"), &[s.pooled(), labels], p(first));
+        g.floats(&name("text"), &[pooled(a), labels], &with_votes(a, p(first), labels, a.first_vote(i)));
         g.floats(&name("hidden"), &[h, labels], p(first + 1));
         g.floats(&name("bias"), &[labels], p(first + 2));
         g.node("MatMul", &["pooled", &name("text")], &[&name("from_text")], vec![]);

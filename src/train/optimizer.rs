@@ -81,6 +81,7 @@ impl Optimizer {
         // Early on the average follows the weights closely, so that it does not remember the first random ones.
         let follow = (1.0 - s.average).max(1.0 / (self.step as f32 + 1.0));
         for ((p, g), m) in parameters.iter_mut().zip(gradients.iter_mut()).zip(&mut self.moments) {
+            let rate = rate * p.rate;
             let shrink = if p.decay { 1.0 - rate * s.weight_decay } else { 1.0 };
             let n = p.values.len();
             let (values, g) = (&mut p.values[..n], &mut g[..n]);
@@ -99,8 +100,7 @@ impl Optimizer {
 
     /// The moving average of the weights: what is kept after training.
     pub fn averaged(&self, parameters: &[Parameter]) -> Vec<Parameter> {
-        let average =
-            |(p, m): (&Parameter, &Moments)| Parameter { name: p.name.clone(), dims: p.dims, values: m.average.clone(), decay: p.decay };
+        let average = |(p, m): (&Parameter, &Moments)| Parameter { values: m.average.clone(), ..p.clone() };
         parameters.iter().zip(&self.moments).map(average).collect()
     }
 }

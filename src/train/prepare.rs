@@ -2,11 +2,12 @@
 //!
 //! Knows no network; what is fitted sees only the part that may be fitted on. The features are those of the core, computed by replaying every customer through its own state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::dataset::{ClassTask, Dataset, Sequence, Step};
 use super::holdout::View;
 use super::record::Recording;
+use super::vectors::Vectors;
 use crate::customer::{CustomerState, Item, words};
 use crate::engine::EngineConfig;
 use crate::features::{self, NUMERIC, Overlap};
@@ -34,18 +35,22 @@ fn counts(hashes: impl Iterator<Item = u32>) -> HashMap<u32, u32> {
     counts
 }
 
-/// The words of the texts that may be fitted on, most frequent first, ties in byte order. `recording` knows what the hashes stand for.
-pub fn tokenizer(fit: &[View<'_>], recording: &Recording, settings: &Settings) -> TokenizerFile {
+/// The words of the texts that may be fitted on, most frequent first, ties in byte order. `recording` knows what the hashes stand for. A word that
+/// `vectors` know needs no second occurrence, and their most frequent ones fill what room is left.
+pub fn tokenizer(fit: &[View<'_>], recording: &Recording, settings: &Settings, vectors: &Vectors) -> TokenizerFile {
     let counts = counts(fit.iter().flat_map(View::own).flat_map(|(item, _)| item.tokens.iter().copied()));
     let mut frequent: Vec<(&str, u32)> = recording
         .words
         .keys()
         .filter_map(|word| Some((&**word, *counts.get(&words::hash(word))?)))
-        .filter(|(_, n)| *n >= settings.min_count)
+        .filter(|(word, n)| *n >= settings.min_count || vectors.get(word).is_some())
         .collect();
     frequent.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     frequent.truncate(settings.max_words);
-    let words = frequent.into_iter().map(|(w, _)| w.to_owned()).collect();
+    let mut words: Vec<String> = frequent.into_iter().map(|(w, _)| w.to_owned()).collect();
+    let known: HashSet<String> = words.iter().cloned().collect();
+    let room = settings.max_words - words.len();
+    words.extend(vectors.words.iter().filter(|w| !known.contains(*w)).take(room).cloned());
     TokenizerFile { splitter: words::SPLITTER, words, bag_rows: settings.bag_rows }
 }
 
@@ -158,5 +163,6 @@ pub fn dataset(views: &[View<'_>], file: &TokenizerFile, layout: &Layout, tasks:
         vocabulary: file.words.len() + 2,
         bag_rows: file.bag_rows as usize,
         tasks: tasks.to_vec(),
+        vectors: Vec::new(),
     }
 }

@@ -134,6 +134,7 @@ pub fn write(dir: &Path, seed: u64) {
             customers: 0,
             interactions: 0,
             seed,
+            vectors: None,
             horizon_days: 90,
             code: "random weights".into(),
         },

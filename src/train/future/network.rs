@@ -64,7 +64,7 @@ impl Net {
         let mut parameters = Vec::new();
         let mut push = |name: &str, dims: [usize; 2], range: f32, decay: bool| {
             let values = (0..dims[0] * dims[1]).map(|_| rng.random_range(-1.0f32..1.0) * range).collect();
-            parameters.push(Parameter { name: name.into(), dims, values, decay });
+            parameters.push(Parameter { name: name.into(), dims, values, decay, rate: 1.0 });
         };
         let by_inputs = |n: usize| 1.0 / (n as f32).sqrt();
         let k = frequencies.len();

@@ -418,7 +418,15 @@ mod tests {
         lines.iter().for_each(|(_, l)| writeln!(text, "{l}").expect("a string"));
         std::fs::write(dir.join("i.jsonl"), text).expect("temporary file");
         let small = Config { embedding: 4, filters: 2, bag: 4, vector: 4, hidden: 4, bag_rows: 64, horizon_days: 30, ..Config::default() };
-        Job { interactions: vec![dir.join("i.jsonl")], labels: vec![], out: dir.join("bundle"), seed: 3, until: None, config: small }
+        Job {
+            interactions: vec![dir.join("i.jsonl")],
+            labels: vec![],
+            vectors: None,
+            out: dir.join("bundle"),
+            seed: 3,
+            until: None,
+            config: small,
+        }
     }
 
     fn at(day: i64) -> Timestamp {

@@ -27,7 +27,9 @@ use super::holdout::{Division, Holdout, Part, View};
 use super::judge::{self, Task, TaskReport};
 use super::record::{Counts, Recording, Sample, record_sample};
 use super::report::{self, Report};
+use super::shape::Shape;
 use super::slices::Names;
+use super::vectors::Vectors;
 use super::{SATISFACTION_CLASSES, TFIDF, fit, future, reference, satisfaction_class, search, segments, tabular, write};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
@@ -38,6 +40,8 @@ use crate::model::{Reference, TabularModel};
 pub struct Job {
     pub interactions: Vec<PathBuf>,
     pub labels: Vec<PathBuf>,
+    /// Word vectors in GloVe's format, as a start of the word table.
+    pub vectors: Option<PathBuf>,
     pub out: PathBuf,
     pub seed: u64,
     /// Interactions at or after it are not read.
@@ -93,7 +97,14 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
             "nothing is left to fit on: all of the {n} customers fall to the part that is set aside for judging; more customers are needed"
         )));
     }
-    let mut prepared = Prepared::new(&parts.fit, &recording, &job.config, &mut notes);
+    let shape = Shape::of(&parts.fit);
+    notes.say(format!("the labelled part looks like {shape}"));
+    let job = &Job { config: job.config.suited(shape), ..job.clone() };
+    let vectors = match &job.vectors {
+        Some(path) => Vectors::read(path, job.config.embedding, job.config.max_words, |word| recording.words.contains_key(word))?,
+        None => Vectors::default(),
+    };
+    let mut prepared = Prepared::new(&parts.fit, &recording, vectors, &job.config, &mut notes);
     let behaviour = segments::fit(&recording, &holdout, job.config.horizon_days, job.seed, &mut notes);
     prepared.layout.behaviour = behaviour.behaviour;
     prepared.layout.tabular = behaviour.tabular;

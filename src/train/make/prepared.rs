@@ -9,17 +9,19 @@ use super::heads::Heads;
 use super::notes::Notes;
 use super::{Job, Span};
 use crate::customer::words;
+use crate::features::NUMERIC;
 use crate::model::{ClassHead, FORMAT, Golden, GoldenRow, Layout, Manifest, SatisfactionHead, TokenizerFile, Training};
 use crate::train::config::Config;
 use crate::train::dataset::{ClassTask, Dataset};
 use crate::train::holdout::View;
 use crate::train::judge::TaskReport;
-use crate::train::network::{Architecture, Network};
+use crate::train::network::{Architecture, Network, TaskShape};
 use crate::train::record::Recording;
+use crate::train::vectors::Vectors;
 use crate::train::{onnx, prepare, satisfaction_class};
 
 /// Classes of satisfaction: below, at and above 3.
-pub const CLASSES: usize = 3;
+pub use crate::train::network::CLASSES;
 
 /// See the file's first line.
 pub struct Prepared {
@@ -32,11 +34,12 @@ pub struct Prepared {
     pub class_values: [f32; CLASSES],
     /// Mean of all ratings.
     pub mean: f32,
+    pub vectors: Vectors,
 }
 
 impl Prepared {
     /// Looks at the part that is fitted on, and says what it leaves out.
-    pub fn new(fit: &[View<'_>], recording: &Recording, config: &Config, notes: &mut Notes<'_>) -> Self {
+    pub fn new(fit: &[View<'_>], recording: &Recording, vectors: Vectors, config: &Config, notes: &mut Notes<'_>) -> Self {
         let (tasks, left_out) = prepare::tasks(fit, &config.prepare(), &config.auxiliary);
         for what in left_out {
             notes.left_out(what);
@@ -71,18 +74,21 @@ impl Prepared {
         let total: f64 = sums.iter().map(|s| s.0).sum();
         let mean = if rated == 0 { 3.0 } else { (total / rated as f64) as f32 };
         Self {
-            tokenizer: prepare::tokenizer(fit, recording, &config.prepare()),
+            tokenizer: prepare::tokenizer(fit, recording, &config.prepare(), &vectors),
             layout: prepare::layout(fit, recording),
             tasks,
             satisfaction: classes >= 2,
             class_values,
             mean,
+            vectors,
         }
     }
 
     /// Sequences of the views, with the labels of their part.
     pub fn dataset(&self, views: &[View<'_>]) -> Dataset {
         let mut data = prepare::dataset(views, &self.tokenizer, &self.layout, &self.tasks);
+        let words = self.tokenizer.words.iter().enumerate();
+        data.vectors = words.filter_map(|(i, word)| Some((i + 2, self.vectors.get(word)?.to_vec()))).collect();
         if !self.satisfaction {
             data.sequences.iter_mut().flat_map(|s| &mut s.steps).for_each(|s| s.satisfaction = None);
         }
@@ -97,8 +103,11 @@ impl Prepared {
             vector: config.vector,
             hidden: config.hidden,
             features: self.layout.width(),
+            customer: NUMERIC.iter().position(|name| *name == "actor_customer"),
             satisfaction: self.satisfaction,
-            tasks: self.tasks.iter().map(|t| t.labels.len()).collect(),
+            votes_rate: config.votes_rate,
+            opinions_rate: config.opinions_rate,
+            tasks: self.tasks.iter().map(|t| TaskShape { labels: t.labels.len(), wide: !t.auxiliary }).collect(),
         }
     }
 
@@ -111,7 +120,7 @@ impl Prepared {
     pub fn files(&self, network: &Network, rows: BTreeMap<String, GoldenRow>) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         let exported = self.exported();
         Ok(BTreeMap::from([
-            ("text_cnn.onnx".to_owned(), onnx::text_graph(network, &exported)),
+            ("text_cnn.onnx".to_owned(), onnx::text_graph(network)),
             ("sequence.onnx".to_owned(), onnx::sequence_graph(network, &exported)),
             ("tokenizer.json".to_owned(), json_file(&self.tokenizer)?),
             ("preprocessing.json".to_owned(), json_file(&self.layout)?),
@@ -129,7 +138,7 @@ impl Prepared {
         tasks: &BTreeMap<String, TaskReport>,
         span: &Span,
     ) -> Manifest {
-        let widths = onnx::widths(network, &self.exported());
+        let widths = onnx::widths(network);
         let satisfaction = self.satisfaction.then(|| SatisfactionHead {
             scale: heads.satisfaction.scale,
             bias: std::array::from_fn(|i| heads.satisfaction.bias[i]),
@@ -162,6 +171,7 @@ impl Prepared {
                 customers: recording.customers.len(),
                 interactions: recording.counts.interactions,
                 seed: job.seed,
+                vectors: job.vectors.as_ref().map(|_| self.vectors.hash.clone()),
                 horizon_days: job.config.horizon_days,
                 code: env!("CARGO_PKG_VERSION").into(),
             },

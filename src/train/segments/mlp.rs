@@ -72,8 +72,20 @@ impl Mlp {
         for (layer, pair) in widths.windows(2).enumerate() {
             let limit = (6.0 / (pair[0] + pair[1]) as f32).sqrt();
             let weights = (0..pair[0] * pair[1]).map(|_| rng.random_range(-limit..limit)).collect();
-            parameters.push(Parameter { name: format!("weight_{layer}"), dims: [pair[0], pair[1]], values: weights, decay: true });
-            parameters.push(Parameter { name: format!("bias_{layer}"), dims: [1, pair[1]], values: vec![0.0; pair[1]], decay: false });
+            parameters.push(Parameter {
+                name: format!("weight_{layer}"),
+                dims: [pair[0], pair[1]],
+                values: weights,
+                decay: true,
+                rate: 1.0,
+            });
+            parameters.push(Parameter {
+                name: format!("bias_{layer}"),
+                dims: [1, pair[1]],
+                values: vec![0.0; pair[1]],
+                decay: false,
+                rate: 1.0,
+            });
         }
         Self { parameters, activations: activations.to_vec() }
     }

@@ -1,0 +1,69 @@
+//! What the labelled data looks like, and the settings that suit it.
+//!
+//! One recipe does not fit both conversations, where a sequence model reads the whole, and collections of single texts, where a wide linear classifier
+//! with a high learning rate does best. Knows counts; no texts and no networks.
+
+use super::config::Config;
+use super::holdout::View;
+
+/// The shape of the labelled part of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Customers with labels have more than two interactions each, half of them or more; several of a customer's interactions are rated, or none.
+    Conversations,
+    /// The same, but a customer has one rating: of a session as a whole.
+    Sessions,
+    /// Most customers with labels have one or two interactions.
+    Texts {
+        /// Customers with labels.
+        customers: usize,
+    },
+}
+
+impl Shape {
+    pub fn of(fit: &[View<'_>]) -> Self {
+        let labelled = |view: &&View<'_>| view.own().any(|(_, labels)| !labels.is_empty());
+        let mut lengths: Vec<usize> = fit.iter().filter(labelled).map(|view| view.items.len()).collect();
+        lengths.sort_unstable();
+        let customers = lengths.len();
+        let ratings = |view: &View<'_>| view.own().filter(|(_, labels)| labels.satisfaction.is_some()).count();
+        let rated: Vec<usize> = fit.iter().map(ratings).filter(|n| *n > 0).collect();
+        match lengths.get(customers / 2) {
+            Some(1 | 2) => Self::Texts { customers },
+            // Fewer than three ratings for every two customers who have any.
+            _ if !rated.is_empty() && 2 * rated.iter().sum::<usize>() < 3 * rated.len() => Self::Sessions,
+            _ => Self::Conversations,
+        }
+    }
+
+    /// The defaults for this shape.
+    pub fn settings(self) -> Config {
+        let config = Config::default();
+        match self {
+            Self::Conversations => config,
+            // A rating tells little of each of the words before it: what they say together is learnt faster, thinned more, and steadied by the class tasks.
+            Self::Sessions => Config { epochs: 5, opinions_rate: 10.0, bag_dropout: 0.5, class_loss: 1.0, mean_loss: 0.0, ..config },
+            Self::Texts { customers } => Config {
+                // About 1,200 steps of 128 texts.
+                epochs: (150_000 / customers.max(1)).clamp(3, 30),
+                learning_rate: 4e-3,
+                votes_rate: 2.5,
+                filters: 96,
+                bag: 96,
+                smoothing: 0.1,
+                bag_dropout: 0.2,
+                ..config
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Conversations => "conversations",
+            Self::Sessions => "sessions with one rating each",
+            Self::Texts { .. } => "single texts",
+        })
+    }
+}
