@@ -218,7 +218,7 @@ mod tests {
         };
         let task = ClassTask { name: "intent".into(), labels: vec!["a".into(), "b".into()], auxiliary: false };
         let sequences = vec![Sequence { customer: "c".into(), steps: vec![step(1), step(4)] }];
-        Dataset { sequences, feature_width: 1, vocabulary: 9, bag_rows: 8, tasks: vec![task] }
+        Dataset { sequences, feature_width: 1, vocabulary: 9, bag_rows: 8, tasks: vec![task], vectors: vec![] }
     }
 
     fn fingerprint(data: &Dataset) -> Fingerprint {

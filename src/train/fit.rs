@@ -332,6 +332,7 @@ mod tests {
     use crate::interaction::Actor;
     use crate::train::dataset::ClassTask;
     use crate::train::lookup::Sizes;
+    use crate::train::network::TaskShape;
 
     fn architecture() -> Architecture {
         Architecture {
@@ -342,7 +343,10 @@ mod tests {
             hidden: 4,
             features: 2,
             satisfaction: true,
-            tasks: vec![2],
+            customer: None,
+            votes_rate: 10.0,
+            opinions_rate: 1.0,
+            tasks: vec![TaskShape { labels: 2, wide: true }],
         }
     }
 
@@ -359,7 +363,7 @@ mod tests {
         let sequence =
             |c: u32| Sequence { customer: format!("c{c}").into(), steps: (0..=c % 5).map(|t| step(c * 13 + t + salt)).collect() };
         let task = ClassTask { name: "intent".into(), labels: vec!["a".into(), "b".into()], auxiliary: false };
-        Dataset { sequences: (0..sequences).map(sequence).collect(), feature_width: 2, vocabulary: 12, bag_rows: 9, tasks: vec![task] }
+        Dataset { sequences: (0..sequences).map(sequence).collect(), feature_width: 2, vocabulary: 12, bag_rows: 9, tasks: vec![task], vectors: vec![] }
     }
 
     fn settings() -> Settings {

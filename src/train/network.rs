@@ -35,7 +35,7 @@ pub struct Architecture {
 }
 
 /// Sizes of a class task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskShape {
     pub labels: usize,
     /// Whether every n-gram votes for every label directly, beside what the encoder makes of it.
@@ -128,14 +128,6 @@ impl Network {
                 "votes" => a.votes_rate,
                 "opinions" => a.opinions_rate,
                 _ => 1.0,
-            };
-                std::env::var("RR_VOTES").ok().and_then(|v| v.parse().ok()).unwrap_or(VOTES_RATE)
-            } else if name == "opinions" {
-                std::env::var("RR_OPIN").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0)
-            } else if name == "words" {
-                std::env::var("RR_WORDS").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0)
-            } else {
-                1.0
             };
             parameters.push(Parameter { name: name.into(), dims, values, decay, rate });
         };
