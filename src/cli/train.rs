@@ -18,7 +18,7 @@ pub struct Args {
     /// Labels, JSON Lines; ratings among the interactions count too.
     #[arg(long, value_name = "F", num_args = 1..)]
     labels: Vec<PathBuf>,
-    /// Word vectors to start from: GloVe's text format, plain or gzip, as wide as the setting `embedding`.
+    /// Word vectors to start from: a file in GloVe's text format, plain or gzip, or a bundle, as wide as the setting `embedding`.
     #[arg(long, value_name = "F")]
     vectors: Option<PathBuf>,
     /// Where the bundle goes: a new directory, or a bundle to replace.

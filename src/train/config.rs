@@ -100,7 +100,7 @@ impl Default for Config {
             bag: 32,
             vector: 96,
             hidden: 96,
-            unknown_quantile: 0.01,
+            unknown_quantile: 0.015,
             search: Search::default(),
             given: BTreeSet::new(),
         }
@@ -162,8 +162,13 @@ impl Config {
                 return Err(format!("{key} = {value} must be from 0 to below 0.95"));
             }
         }
-        let positive =
-            [("votes_rate", self.votes_rate, 1000.0), ("opinions_rate", self.opinions_rate, 1000.0), ("learning_rate", self.learning_rate, 1.0), ("weight_decay", self.weight_decay, 1.0), ("mean_loss", self.mean_loss, 100.0)];
+        let positive = [
+            ("votes_rate", self.votes_rate, 1000.0),
+            ("opinions_rate", self.opinions_rate, 1000.0),
+            ("learning_rate", self.learning_rate, 1.0),
+            ("weight_decay", self.weight_decay, 1.0),
+            ("mean_loss", self.mean_loss, 100.0),
+        ];
         for (key, value, most) in positive.into_iter().chain([("class_loss", self.class_loss, 100.0)]) {
             if !(0.0..=most).contains(&value) {
                 return Err(format!("{key} = {value} must be from 0 to {most}"));

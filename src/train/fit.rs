@@ -363,7 +363,14 @@ mod tests {
         let sequence =
             |c: u32| Sequence { customer: format!("c{c}").into(), steps: (0..=c % 5).map(|t| step(c * 13 + t + salt)).collect() };
         let task = ClassTask { name: "intent".into(), labels: vec!["a".into(), "b".into()], auxiliary: false };
-        Dataset { sequences: (0..sequences).map(sequence).collect(), feature_width: 2, vocabulary: 12, bag_rows: 9, tasks: vec![task], vectors: vec![] }
+        Dataset {
+            sequences: (0..sequences).map(sequence).collect(),
+            feature_width: 2,
+            vocabulary: 12,
+            bag_rows: 9,
+            tasks: vec![task],
+            vectors: vec![],
+        }
     }
 
     fn settings() -> Settings {

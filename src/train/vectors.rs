@@ -1,16 +1,21 @@
 //! Word vectors that somebody else trained, as a start for the word table.
 //!
-//! Knows one file format, GloVe's: a line per word, most frequent first, the word and its numbers separated by spaces. Knows no network.
+//! Knows two sources: a file in GloVe's format, a line per word, most frequent first, the word and its numbers separated by spaces; and the word
+//! table of a bundle. Knows no network.
 
 use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::Path;
 
+use anyhow::Context as _;
+use prost::Message as _;
 use sha2::{Digest, Sha256};
+use tract_onnx::pb;
 
 use super::network::DEVIATION;
 use crate::cli::usage;
 use crate::import::read::open;
+use crate::model::TokenizerFile;
 
 /// Vectors of words, most frequent word first, scaled to the spread of a fresh word table.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,33 +29,25 @@ pub struct Vectors {
 }
 
 impl Vectors {
-    /// Reads the first `frequent` words of a file (plain or gzip) and those for which `wanted` asks. Each needs `width` numbers.
+    /// Reads the first `frequent` words of a file (plain or gzip), or of a bundle's word table, and those for which `wanted` asks. Each needs `width`
+    /// numbers.
     ///
     /// # Errors
-    /// A usage error that names the line.
+    /// A usage error that names the line or the file.
     pub fn read(path: &Path, width: usize, frequent: usize, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
         let mut vectors = Self { width, ..Self::default() };
-        let wrong = |line: usize, what: String| usage(format!("--vectors {}:{line}: {what}", path.display()));
-        let reader = open(path).map_err(|e| usage(format!("--vectors: {e:#}")))?;
-        for (i, line) in reader.lines().enumerate() {
-            let line = line.map_err(|e| wrong(i + 1, e.to_string()))?;
-            let mut fields = line.split(' ');
-            let word = fields.next().unwrap_or_default();
-            if i >= frequent && !wanted(word) || vectors.rows.contains_key(word) {
-                continue;
+        if path.is_dir() {
+            vectors.take_bundle(path).map_err(|e| usage(format!("--vectors {}: {e:#}", path.display())))?;
+        } else {
+            let reader = open(path).map_err(|e| usage(format!("--vectors: {e:#}")))?;
+            for (i, line) in reader.lines().enumerate() {
+                let wrong = |what: String| usage(format!("--vectors {}:{}: {what}", path.display(), i + 1));
+                let line = line.map_err(|e| wrong(e.to_string()))?;
+                let (word, numbers) = line.split_once(' ').unwrap_or((&line, ""));
+                if i < frequent || wanted(word) {
+                    vectors.take_line(word, numbers).map_err(wrong)?;
+                }
             }
-            let before = vectors.values.len();
-            for field in fields {
-                let value: f32 = field.parse().map_err(|_| wrong(i + 1, format!("{field:?} is not a number")))?;
-                vectors.values.push(value);
-            }
-            let found = vectors.values.len() - before;
-            if found != width || vectors.values[before..].iter().any(|v| !v.is_finite()) {
-                let what = format!("{word:?} has {found} numbers; {width} finite ones are needed (the setting `embedding`)");
-                return Err(wrong(i + 1, what));
-            }
-            vectors.rows.insert(word.to_owned(), vectors.words.len());
-            vectors.words.push(word.to_owned());
         }
         let mut sha = Sha256::new();
         vectors.words.iter().for_each(|w| sha.update(format!("{w}\n")));
@@ -59,15 +56,87 @@ impl Vectors {
         let n = vectors.values.len().max(1) as f64;
         let deviation = (vectors.values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n).sqrt() as f32;
         if deviation > 0.0 {
-            vectors
-                .values
-                .iter_mut()
-                .for_each(|v| *v *= DEVIATION / deviation);
+            vectors.values.iter_mut().for_each(|v| *v *= DEVIATION / deviation);
         }
         Ok(vectors)
     }
 
+    fn take_line(&mut self, word: &str, numbers: &str) -> Result<(), String> {
+        let numbers = numbers.split_ascii_whitespace().map(|n| n.parse().map_err(|_| format!("{n:?} is not a number")));
+        self.take(word, &numbers.collect::<Result<Vec<f32>, _>>()?)
+    }
+
+    fn take(&mut self, word: &str, numbers: &[f32]) -> Result<(), String> {
+        let (found, width) = (numbers.len(), self.width);
+        if found != width || numbers.iter().any(|n| !n.is_finite()) {
+            return Err(format!("{word:?} has {found} numbers; {width} finite ones are needed (the setting `embedding`)"));
+        }
+        if !self.rows.contains_key(word) {
+            self.rows.insert(word.to_owned(), self.words.len());
+            self.words.push(word.to_owned());
+            self.values.extend_from_slice(numbers);
+        }
+        Ok(())
+    }
+
+    /// The word table of a bundle.
+    fn take_bundle(&mut self, dir: &Path) -> anyhow::Result<()> {
+        let read = |name: &str| std::fs::read(dir.join(name)).with_context(|| format!("no bundle: cannot read {name}"));
+        let tokenizer: TokenizerFile = serde_json::from_slice(&read("tokenizer.json")?).context("tokenizer.json")?;
+        let graph = pb::ModelProto::decode(&*read("text_cnn.onnx")?).context("text_cnn.onnx")?.graph.unwrap_or_default();
+        let table = graph.initializer.iter().find(|t| t.name == "words").context("text_cnn.onnx has no table `words`")?;
+        let values: Vec<f32> = table.raw_data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let width = table.dims.get(1).map_or(0, |d| *d as usize).max(1);
+        // Padding and unknown come first.
+        for (word, row) in tokenizer.words.iter().zip(values.chunks_exact(width).skip(2)) {
+            self.take(word, row).map_err(anyhow::Error::msg)?;
+        }
+        Ok(())
+    }
+
     pub fn get(&self, word: &str) -> Option<&[f32]> {
         self.rows.get(word).map(|row| &self.values[row * self.width..][..self.width])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vectors, String> {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("vectors.txt");
+        std::fs::write(&path, text).expect("temporary file");
+        Vectors::read(&path, 2, 1, |word| word == "cat").map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn frequent_and_wanted_words_are_read_and_scaled() {
+        let vectors = read("the 3 4\ndog 1 1\ncat 0 5\n").expect("vectors");
+        assert_eq!(vectors.words, ["the", "cat"]);
+        // Root of the mean square of 3, 4, 0, 5 is √12.5.
+        let scale = DEVIATION / 12.5f32.sqrt();
+        assert_eq!(vectors.get("the"), Some([3.0 * scale, 4.0 * scale].as_slice()));
+        assert_eq!(vectors.get("dog"), None);
+        assert_ne!(vectors.hash, read("the 3 4\ncat 0 6\n").expect("vectors").hash);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        for (text, mentions) in
+            [("the 3 4\ncat 1\n", ":2: \"cat\" has 1 numbers; 2"), ("the 3 x\n", ":1: \"x\" is not a number"), ("the 3 NaN\n", "2 finite")]
+        {
+            let error = read(text).expect_err(text);
+            assert!(error.contains(mentions), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_gives_its_word_table() {
+        let champion = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/champion");
+        let vectors = Vectors::read(&champion, 100, 0, |_| false).expect("the champion's words");
+        assert!(vectors.get("order").is_some() && vectors.words.len() > 5_000, "{}", vectors.words.len());
+        let error = Vectors::read(&champion, 99, 0, |_| false).expect_err("another width").to_string();
+        assert!(error.contains("100 numbers; 99"), "{error}");
     }
 }

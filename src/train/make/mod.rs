@@ -40,7 +40,7 @@ use crate::model::{Reference, TabularModel};
 pub struct Job {
     pub interactions: Vec<PathBuf>,
     pub labels: Vec<PathBuf>,
-    /// Word vectors in GloVe's format, as a start of the word table.
+    /// Word vectors as a start of the word table: a file in GloVe's format, or a bundle.
     pub vectors: Option<PathBuf>,
     pub out: PathBuf,
     pub seed: u64,
