@@ -177,13 +177,13 @@ impl Config {
         self.search.check()
     }
 
-    /// These settings with those that were not given replaced by what suits the data's shape.
+    /// These settings with those that were neither given nor changed replaced by what suits the data's shape.
     pub fn suited(&self, shape: Shape) -> Self {
         let suited = shape.settings();
-        let mut config = self.clone();
+        let (mut config, usual) = (self.clone(), Self::default());
         macro_rules! take {
             ($($key:ident),*) => {
-                $(if !self.given.contains(stringify!($key)) { config.$key = suited.$key; })*
+                $(if !self.given.contains(stringify!($key)) && self.$key == usual.$key { config.$key = suited.$key; })*
             };
         }
         take!(epochs, learning_rate, votes_rate, opinions_rate, filters, bag, smoothing, bag_dropout, mean_loss, class_loss);

@@ -17,7 +17,7 @@ use super::optimizer::{self, Optimizer};
 /// Row of the word table that stands for a word it does not know.
 const UNKNOWN: u32 = 1;
 /// A sequence this long counts as one conversation of a batch; shorter ones count less, so that single texts come in larger batches.
-const CONVERSATION: usize = 8;
+pub const CONVERSATION: usize = 8;
 
 /// Settings of [`fit`].
 #[derive(Debug, Clone, PartialEq)]

@@ -4,13 +4,17 @@
 //! with a high learning rate does best. Knows counts; no texts and no networks.
 
 use super::config::Config;
+use super::fit::CONVERSATION;
 use super::holdout::View;
 
 /// The shape of the labelled part of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// Customers with labels have more than two interactions each, half of them or more; several of a customer's interactions are rated, or none.
-    Conversations,
+    Conversations {
+        /// Steps of the optimiser in an epoch, about.
+        steps: usize,
+    },
     /// The same, but a customer has one rating: of a session as a whole.
     Sessions,
     /// Most customers with labels have one or two interactions.
@@ -32,7 +36,7 @@ impl Shape {
             Some(1 | 2) => Self::Texts { customers },
             // Fewer than three ratings for every two customers who have any.
             _ if !rated.is_empty() && 2 * rated.iter().sum::<usize>() < 3 * rated.len() => Self::Sessions,
-            _ => Self::Conversations,
+            _ => Self::Conversations { steps: lengths.iter().map(|n| n.min(&CONVERSATION)).sum::<usize>().div_ceil(16 * CONVERSATION) },
         }
     }
 
@@ -40,7 +44,8 @@ impl Shape {
     pub fn settings(self) -> Config {
         let config = Config::default();
         match self {
-            Self::Conversations => config,
+            // A small set needs more passes for as many steps: 480 at the least.
+            Self::Conversations { steps } => Config { epochs: 480usize.div_ceil(steps.max(1)).clamp(3, 40), ..config },
             // A rating tells little of each of the words before it: what they say together is learnt faster, thinned more, and steadied by the class tasks.
             Self::Sessions => Config { epochs: 5, opinions_rate: 10.0, bag_dropout: 0.5, class_loss: 1.0, mean_loss: 0.0, ..config },
             Self::Texts { customers } => Config {
@@ -61,7 +66,7 @@ impl Shape {
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Conversations => "conversations",
+            Self::Conversations { .. } => "conversations",
             Self::Sessions => "sessions with one rating each",
             Self::Texts { .. } => "single texts",
         })
