@@ -13,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
   "$data"/uss/CCPE.train.txt.gz --from-turn 1 --actions --out "$work/uss.jsonl" --labels "$work/uss.labels.jsonl"
 "$rapport" import jddc "$data"/uss/JDDC.prefix-examples.txt.gz --actions --out "$work/jddc.jsonl" --labels "$work/jddc.labels.jsonl"
 "$rapport" import multidogo "$data"/multidogo/*_train.tsv.gz --out "$work/multidogo.jsonl" --labels "$work/multidogo.labels.jsonl"
-"$rapport" train --config onnx/champion.toml --vectors "$vectors" --seed "${SEED:-1}" --out "${OUT:-onnx/champion}" \
+"$rapport" train --config onnx/champion.toml --vectors "$vectors" --seed "${SEED:-2}" --out "${OUT:-onnx/champion}" \
   --interactions "$work/uss.jsonl" "$work/jddc.jsonl" "$work/multidogo.jsonl" \
   --labels "$work/uss.labels.jsonl" "$work/jddc.labels.jsonl" "$work/multidogo.labels.jsonl"
 for set in MWOZ SGD ReDial; do
