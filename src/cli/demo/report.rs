@@ -1,5 +1,6 @@
 //! What the demo says: a line per alert, the table at the end, and one alert in words for a person who answers customers.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use serde::Deserialize;
@@ -51,10 +52,11 @@ impl AlertLine {
         Some(Self { raw: raw.to_owned(), ..alert })
     }
 
-    /// How much a reader learns from it: how far below the usual level, and how much of that its texts and words explain.
+    /// How much a reader learns from it: how far below the usual level, how much of that its texts explain, and by how many words: one alone says little.
     fn telling(&self) -> f64 {
-        let words = |r: &Reason| r.words.iter().map(|w| w.weight.max(0.0)).sum::<f64>();
-        (self.baseline - self.value) + self.reasons.iter().map(|r| r.weight + words(r)).sum::<f64>()
+        let words: BTreeSet<&str> =
+            self.reasons.iter().flat_map(|r| &r.words).filter(|w| w.weight > 0.01).map(|w| w.word.as_str()).collect();
+        words.len() as f64 * ((self.baseline - self.value) + self.reasons.iter().map(|r| r.weight).sum::<f64>())
     }
 }
 
