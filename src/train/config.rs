@@ -168,8 +168,9 @@ impl Config {
             ("learning_rate", self.learning_rate, 1.0),
             ("weight_decay", self.weight_decay, 1.0),
             ("mean_loss", self.mean_loss, 100.0),
+            ("class_loss", self.class_loss, 100.0),
         ];
-        for (key, value, most) in positive.into_iter().chain([("class_loss", self.class_loss, 100.0)]) {
+        for (key, value, most) in positive {
             if !(0.0..=most).contains(&value) {
                 return Err(format!("{key} = {value} must be from 0 to {most}"));
             }
