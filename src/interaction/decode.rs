@@ -275,6 +275,14 @@ mod tests {
     }
 
     #[test]
+    fn a_name_may_be_escaped_but_holds_no_bare_control_character() {
+        assert_eq!(accept(&with(r#""\u0061ctor":"agent""#)).interaction.actor, Actor::Agent);
+        assert_eq!(accept(&with(r#""\u0000":1"#)).unknown_fields, 1);
+        let reject = refuse(&with("\"ac\0tor\":1"), DecodeOptions::default());
+        assert_eq!(reject.class, RejectClass::MalformedJson, "{reject}");
+    }
+
+    #[test]
     fn of_a_repeated_member_the_last_counts() {
         assert_eq!(&*accept(&with(r#""id":"i-2""#)).interaction.id, "i-2");
         assert_eq!(accept(&with(r#""rating":7,"rating":null"#)).interaction.rating, None);
@@ -354,6 +362,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
         #[test]
         fn what_is_written_reads_back(interaction in interaction()) {
             let json = serde_json::to_vec(&interaction).expect("serialises");

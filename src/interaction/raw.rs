@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{MAX_RECORD_BYTES, Reject, RejectClass};
@@ -159,7 +159,9 @@ impl<'a, const N: usize> Visitor<'a> for &mut RawObject<'a, N> {
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         // Records of one producer have their members in one order: look first behind the member found last.
         let mut next = 0;
-        while let Some(found) = map.next_key_seed(Name { names: self.names, next })? {
+        // A name is scanned like any value, so one with a lone surrogate is a member that nobody knows, not an error.
+        while let Some(name) = map.next_key::<&'a RawValue>()? {
+            let found = unquote(name.get()).and_then(|name| (next..N).chain(0..next).find(|i| self.names[*i] == name));
             match found {
                 Some(field) => {
                     self.values[field] = Some(map.next_value::<&'a RawValue>()?.get());
@@ -172,32 +174,5 @@ impl<'a, const N: usize> Visitor<'a> for &mut RawObject<'a, N> {
             }
         }
         Ok(())
-    }
-}
-
-/// Reads a member's name as bytes, because a name with a lone surrogate is a member that nobody knows, not an error.
-struct Name {
-    names: &'static [&'static str],
-    next: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Option<usize>;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
-        d.deserialize_bytes(self)
-    }
-}
-
-impl Visitor<'_> for Name {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
-    }
-
-    fn visit_bytes<E: de::Error>(self, name: &[u8]) -> Result<Self::Value, E> {
-        let n = self.names.len();
-        Ok((self.next..n).chain(0..self.next.min(n)).find(|i| self.names[*i].as_bytes() == name))
     }
 }
