@@ -16,7 +16,10 @@ pub enum Shape {
         steps: usize,
     },
     /// The same, but a customer has one rating: of a session as a whole.
-    Sessions,
+    Sessions {
+        /// Customers with a rating.
+        rated: usize,
+    },
     /// Most customers with labels have one or two interactions.
     Texts {
         /// Customers with labels.
@@ -35,7 +38,7 @@ impl Shape {
         match lengths.get(customers / 2) {
             Some(1 | 2) => Self::Texts { customers },
             // Fewer than three ratings for every two customers who have any.
-            _ if !rated.is_empty() && 2 * rated.iter().sum::<usize>() < 3 * rated.len() => Self::Sessions,
+            _ if !rated.is_empty() && 2 * rated.iter().sum::<usize>() < 3 * rated.len() => Self::Sessions { rated: rated.len() },
             _ => Self::Conversations { steps: lengths.iter().map(|n| n.min(&CONVERSATION)).sum::<usize>().div_ceil(16 * CONVERSATION) },
         }
     }
@@ -47,7 +50,14 @@ impl Shape {
             // A small set needs more passes for as many steps: 480 at the least.
             Self::Conversations { steps } => Config { epochs: 480usize.div_ceil(steps.max(1)).clamp(3, 40), ..config },
             // A rating tells little of each of the words before it: what they say together is learnt faster, thinned more, and steadied by the class tasks.
-            Self::Sessions => Config { epochs: 5, opinions_rate: 10.0, bag_dropout: 0.5, class_loss: 1.0, mean_loss: 0.0, ..config },
+            Self::Sessions { rated } => Config {
+                epochs: (30_000 / rated.max(1)).clamp(3, 10),
+                opinions_rate: 10.0,
+                bag_dropout: 0.5,
+                class_loss: 1.0,
+                mean_loss: 0.0,
+                ..config
+            },
             Self::Texts { customers } => Config {
                 // About 1,200 steps of 128 texts.
                 epochs: (150_000 / customers.max(1)).clamp(3, 30),
@@ -67,8 +77,21 @@ impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Conversations { .. } => "conversations",
-            Self::Sessions => "sessions with one rating each",
+            Self::Sessions { .. } => "sessions with one rating each",
             Self::Texts { .. } => "single texts",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_examples_are_seen_more_often() {
+        let epochs = |shape: Shape| shape.settings().epochs;
+        assert_eq!([100, 2_500, 6_000, 100_000].map(|rated| epochs(Shape::Sessions { rated })), [10, 10, 5, 3]);
+        assert_eq!([10, 100, 1_000].map(|steps| epochs(Shape::Conversations { steps })), [40, 5, 3]);
+        assert_eq!([0, 15_000, 1_000_000].map(|customers| epochs(Shape::Texts { customers })), [30, 10, 3]);
     }
 }
