@@ -16,8 +16,6 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 use super::dataset::{Dataset, Sequence, Step};
 use super::write;
 
-/// An epoch shorter than this is not worth a file.
-const LEAST: Duration = Duration::from_secs(1);
 /// Most work that a kill costs, where an epoch is longer.
 const MOST: Duration = Duration::from_secs(60);
 /// At the ends of epochs, as much work for each second that goes into writing.
@@ -87,7 +85,7 @@ pub struct Checkpoint {
     path: PathBuf,
     fingerprint: Fingerprint,
     written: Instant,
-    /// Time that the last writing took.
+    /// Time that the last writing took; none before, so that the end of the first epoch is always worth it.
     cost: Duration,
     /// Whether a write has failed: then there are no more.
     given_up: bool,
@@ -131,7 +129,7 @@ impl Checkpoint {
     /// Why it cannot be written, in words and only once: a run does not end for want of a checkpoint.
     pub fn offer(&mut self, epoch_ended: bool, value: &impl Serialize) -> Result<(), String> {
         let worked = self.written.elapsed();
-        let due = worked >= MOST || epoch_ended && worked >= LEAST.max(WORTH * self.cost);
+        let due = worked >= MOST || epoch_ended && worked >= WORTH * self.cost;
         if self.given_up || !due {
             return Ok(());
         }
@@ -225,10 +223,8 @@ mod tests {
         Fingerprint::new([data, &Dataset::default()], "settings".into(), 1)
     }
 
-    /// A checkpoint in `dir` that is due at every end of an epoch.
     fn checkpoint(dir: &Path, fingerprint: Fingerprint) -> Checkpoint {
-        let written = Instant::now() - LEAST;
-        Checkpoint { written, ..Checkpoint::beside(&dir.join("bundle"), fingerprint) }
+        Checkpoint::beside(&dir.join("bundle"), fingerprint)
     }
 
     #[test]
