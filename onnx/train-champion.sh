@@ -5,15 +5,13 @@ cd "$(dirname "$0")/.."
 data=${1:-../shared/data}
 rapport=${RAPPORT:-target/release/rapport}
 [ -x "$rapport" ] || cargo build --release --features train
-vectors=${VECTORS:-${XDG_CACHE_HOME:-$HOME/.cache}/rapport/word-vectors.txt}
-[ -f "$vectors" ] || onnx/word-vectors.sh "$vectors"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$rapport" import uss "$data"/uss/MWOZ.train.txt.gz "$data"/uss/SGD.train.txt.gz "$data"/uss/ReDial.train.txt.gz \
   "$data"/uss/CCPE.train.txt.gz --from-turn 1 --actions --out "$work/uss.jsonl" --labels "$work/uss.labels.jsonl"
 "$rapport" import jddc "$data"/uss/JDDC.prefix-examples.txt.gz --actions --out "$work/jddc.jsonl" --labels "$work/jddc.labels.jsonl"
 "$rapport" import multidogo "$data"/multidogo/*_train.tsv.gz --out "$work/multidogo.jsonl" --labels "$work/multidogo.labels.jsonl"
-"$rapport" train --config onnx/champion.toml --vectors "$vectors" --seed "${SEED:-2}" --out "${OUT:-onnx/champion}" \
+"$rapport" train --config onnx/champion.toml --seed "${SEED:-2}" --out "${OUT:-onnx/champion}" \
   --interactions "$work/uss.jsonl" "$work/jddc.jsonl" "$work/multidogo.jsonl" \
   --labels "$work/uss.labels.jsonl" "$work/jddc.labels.jsonl" "$work/multidogo.labels.jsonl"
 for set in MWOZ SGD ReDial; do

@@ -18,9 +18,10 @@ pub struct Args {
     /// Labels, JSON Lines; ratings among the interactions count too.
     #[arg(long, value_name = "F", num_args = 1..)]
     labels: Vec<PathBuf>,
-    /// Word vectors to start from: a file in GloVe's text format, plain or gzip, or a bundle, as wide as the setting `embedding`.
+    /// Word vectors to start from: a file in GloVe's text format, plain or gzip, or a bundle, as wide as the setting `embedding`; or `none`. Otherwise
+    /// the English ones that are built in, where they know a quarter of the texts' words.
     #[arg(long, value_name = "F")]
-    vectors: Option<PathBuf>,
+    vectors: Option<String>,
     /// Where the bundle goes: a new directory, or a bundle to replace.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -63,6 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     use crate::train::config::Config;
     use crate::train::drifted::{Verdict, drifted};
     use crate::train::make::{Job, Progress, make};
+    use crate::train::vectors::Source;
 
     let mut config = Config::load(args.config.as_deref())?;
     config.horizon_days = args.horizon_days.unwrap_or(config.horizon_days);
@@ -84,8 +86,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{sentence}");
     }
     let until = args.until.as_deref().map(crate::interaction::Timestamp::parse).transpose().map_err(|e| usage(format!("--until: {e}")))?;
-    let job =
-        Job { interactions: args.interactions, labels: args.labels, vectors: args.vectors, out: args.out, seed: args.seed, until, config };
+    let Ok(vectors) = args.vectors.map_or(Ok(Source::default()), |argument| argument.parse());
+    let job = Job { interactions: args.interactions, labels: args.labels, vectors, out: args.out, seed: args.seed, until, config };
     let mut fits = Fits::new(progress_bar(""));
     let made = make(&job, |progress| match progress {
         Progress::Note(text) => fits.bar.suspend(|| eprintln!("{text}")),

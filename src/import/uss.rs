@@ -58,10 +58,10 @@ pub fn import(path: &Path, options: Options, sink: &mut Sink) -> anyhow::Result<
         let row = Row {
             actor: if parsed.from_customer { "customer" } else { "agent" },
             conversation_id: Some(&customer),
-            channel: Some("chat"),
+            // Each set has its own service, as a company's channels have, and its own raters.
+            channel: Some(set),
             language: Some("en"),
             text: Some(parsed.text).filter(|t| !t.is_empty()),
-            attributes: &[("set", set)],
             ..Row::new(&id, &customer, invented_time(dialogue, turn), "message")
         };
         let written = sink.interaction(&row, place)?;

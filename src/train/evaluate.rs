@@ -15,7 +15,7 @@ use super::judge::{Judged, Task, TaskReport, report};
 use super::metrics::Row;
 use super::record::{Counts, Labels, Recording, read_batches, record};
 use super::slices::{Names, Who};
-use super::tfidf::{Exchange, Tfidf};
+use super::tfidf::Tfidf;
 use super::{SATISFACTION_CLASSES, TFIDF, satisfaction_class, tabular, tfidf};
 use crate::alert::Policies;
 use crate::engine::{ClassScore, Engine, EngineConfig, Outcome, Score, States};
@@ -166,7 +166,7 @@ impl Judge {
         let event = (self.task == SATISFACTION).then_some(0);
         let mut rows: HashMap<(u32, u32), Row> = HashMap::new();
         for (number, customer) in recording.customers.iter().enumerate() {
-            let mut exchange = Exchange::default();
+            let mut exchange = tfidf.exchange();
             for (place, (item, labels)) in customer.items.iter().zip(&customer.labels).enumerate() {
                 let label = match event {
                     Some(_) => labels.satisfaction.map(satisfaction_class),

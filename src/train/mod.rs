@@ -43,7 +43,7 @@ mod segments;
 #[cfg(feature = "train")]
 mod shape;
 #[cfg(feature = "train")]
-mod vectors;
+pub mod vectors;
 #[cfg(feature = "train")]
 mod write;
 

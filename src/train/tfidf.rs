@@ -1,9 +1,10 @@
 //! The baseline that a network must beat: word 1–2-gram tf-idf and multinomial logistic regression (as in scikit-learn's
-//! `TfidfVectorizer` and `LogisticRegression`) on the interaction's text and the exchange before it, each a field of its own.
+//! `TfidfVectorizer` and `LogisticRegression`) on the interaction's text and the exchange before it, each a field of its own; where sessions have one
+//! label each, also on all that was said in them.
 //!
 //! Knows hashes of words and labels; no network, no files. Part of evaluation, so it needs no training library.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -15,37 +16,65 @@ use crate::interaction::Actor;
 pub struct Exchange {
     customer: Box<[u32]>,
     agent: Box<[u32]>,
+    /// The last [`SESSION`] texts and who said them, where the whole session counts.
+    session: Option<VecDeque<(Actor, Box<[u32]>)>>,
 }
+
+/// Most texts of a session, the interaction's own included.
+const SESSION: usize = 32;
+/// The field of what was said in the session.
+const SAID: u8 = 3;
 
 /// One text in its context: hashed n-grams with their counts, by field.
 pub type Document = Vec<(u32, f32)>;
 
 impl Exchange {
+    /// At the start of a customer; `sessions`: whether all that was said before goes into a document.
+    pub fn new(sessions: bool) -> Self {
+        Self { session: sessions.then(VecDeque::new), ..Self::default() }
+    }
+
     /// The document of `item`, given what was said before it.
     pub fn document(&self, item: &Item) -> Document {
         let mut counts: BTreeMap<u32, f32> = BTreeMap::new();
-        for (field, tokens) in [(0u8, &item.tokens), (1, &self.agent), (2, &self.customer)] {
+        let mut add = |field: u8, speaker: Option<Actor>, tokens: &[u32]| {
             let mut add = |first: u32, second: u32| {
-                let mut key = [0; 9];
+                let mut key = [0; 10];
                 key[0] = field;
                 key[1..5].copy_from_slice(&first.to_le_bytes());
-                key[5..].copy_from_slice(&second.to_le_bytes());
+                key[5..9].copy_from_slice(&second.to_le_bytes());
+                key[9] = speaker.map_or(0, |actor| actor as u8);
+                let key = &key[..if speaker.is_some() { 10 } else { 9 }];
                 // The field in the low bits, so that each can be normalised by itself.
-                *counts.entry((xxh3_64(&key) as u32) << 2 | u32::from(field)).or_default() += 1.0;
+                *counts.entry((xxh3_64(key) as u32) << 2 | u32::from(field)).or_default() += 1.0;
             };
             tokens.iter().for_each(|&t| add(0, t));
             tokens.windows(2).for_each(|pair| add(pair[0], pair[1]));
+        };
+        for (field, tokens) in [(0, &item.tokens), (1, &self.agent), (2, &self.customer)] {
+            add(field, None, tokens);
+        }
+        if let Some(session) = &self.session {
+            session.iter().for_each(|(actor, tokens)| add(SAID, Some(*actor), tokens));
+            add(SAID, Some(item.actor), &item.tokens);
         }
         counts.into_iter().collect()
     }
 
     /// Remembers what was said.
     pub fn add(&mut self, item: &Item) {
-        if !item.tokens.is_empty() {
-            match item.actor {
-                Actor::Customer => self.customer = item.tokens.clone(),
-                Actor::Agent => self.agent = item.tokens.clone(),
-                Actor::System => {}
+        if item.tokens.is_empty() {
+            return;
+        }
+        match item.actor {
+            Actor::Customer => self.customer = item.tokens.clone(),
+            Actor::Agent => self.agent = item.tokens.clone(),
+            Actor::System => {}
+        }
+        if let Some(session) = &mut self.session {
+            session.push_back((item.actor, item.tokens.clone()));
+            if session.len() == SESSION {
+                session.pop_front();
             }
         }
     }
@@ -61,6 +90,8 @@ pub struct Tfidf {
     grams: HashMap<u32, (u32, u32)>,
     /// `[grams][classes]`
     weights: Vec<f32>,
+    /// Whether its documents hold all that was said in a session.
+    sessions: bool,
 }
 
 type Row = Vec<(u32, f32)>;
@@ -68,6 +99,11 @@ type Row = Vec<(u32, f32)>;
 impl Tfidf {
     pub fn classes(&self) -> usize {
         self.bias.len()
+    }
+
+    /// The start of a customer whose documents it reads.
+    pub fn exchange(&self) -> Exchange {
+        Exchange::new(self.sessions)
     }
 
     fn row(&self, document: &Document) -> Row {
@@ -133,7 +169,8 @@ impl Tfidf {
         seen.truncate(MOST_WEIGHTS / classes.max(1));
         seen.sort_unstable();
         let grams: HashMap<u32, (u32, u32)> = seen.into_iter().enumerate().map(|(i, (gram, n))| (gram, (n, i as u32))).collect();
-        Self { documents: documents.len() as u32, bias: vec![0.0; classes], weights: vec![0.0; grams.len() * classes], grams }
+        let (bias, weights, sessions) = (vec![0.0; classes], vec![0.0; grams.len() * classes], reads_sessions(&grams));
+        Self { documents: documents.len() as u32, bias, weights, grams, sessions }
     }
 
     /// Drops what 16 bits a weight cannot hold, and writes the rest; see [`Self::decode`].
@@ -184,8 +221,13 @@ impl Tfidf {
             grams.insert(gram, (u32::from(u16::from_le_bytes(entry[4..6].try_into().ok()?)), i as u32));
             weights.extend(entry[6..].chunks_exact(2).map(|w| f32::from(i16::from_le_bytes([w[0], w[1]])) * scale));
         }
-        Some(Self { documents, bias, grams, weights })
+        let sessions = reads_sessions(&grams);
+        Some(Self { documents, bias, grams, weights, sessions })
     }
+}
+
+fn reads_sessions(grams: &HashMap<u32, (u32, u32)>) -> bool {
+    grams.keys().any(|gram| gram & 3 == u32::from(SAID))
 }
 
 /// Where a bundle keeps the baseline of a task. Of a name only letters, digits, `-` and `_` go into the file's, the rest as hexadecimal digits.
@@ -308,12 +350,49 @@ fn minimise(x: &mut Vec<f64>, iterations: usize, mut function: impl FnMut(&[f64]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::customer::words::Splitter;
+    use crate::interaction::{DecodeOptions, decode};
 
     fn documents() -> (Vec<Document>, Vec<usize>) {
         // Gram 4 means class 0, gram 8 class 1, gram 12 nothing; gram 16 occurs once and is no feature.
         let documents =
             vec![vec![(4, 1.0), (12, 1.0)], vec![(4, 2.0)], vec![(8, 1.0), (12, 1.0)], vec![(8, 1.0)], vec![(8, 1.0), (4, 1.0), (16, 1.0)]];
         (documents, vec![0, 0, 1, 1, 1])
+    }
+
+    #[test]
+    fn a_session_is_read_where_there_is_one_label_for_it() {
+        let mut splitter = Splitter::default();
+        let mut said = |actor: &str, word: u32| {
+            // One Chinese character is one word.
+            let (time, word) = ("2024-01-01T10:00:00Z", char::from_u32(0x4e00 + word).unwrap_or_default());
+            let json =
+                format!(r#"{{"id":"i","customer_id":"c","occurred_at":"{time}","kind":"message","actor":"{actor}","text":"{word}"}}"#);
+            let interaction = decode(json.as_bytes(), DecodeOptions::default()).expect("an interaction").interaction;
+            splitter.split(interaction.text.as_deref().unwrap_or_default());
+            Item::new(&interaction, &splitter)
+        };
+        // The label is what the agent said first; the exchange before the last interaction does not know it.
+        let mut document = |sessions: bool, class: u32| {
+            let mut exchange = Exchange::new(sessions);
+            for (actor, word) in [("agent", class), ("customer", 1 - class), ("agent", 7), ("customer", 8)] {
+                exchange.add(&said(actor, word));
+            }
+            exchange.document(&said("customer", 9))
+        };
+        for sessions in [false, true] {
+            let documents: Vec<Document> = [0, 1, 0, 1].map(|class| document(sessions, class)).into();
+            let model = Tfidf::fit(&documents, &[0, 1, 0, 1], 2, 10.0, None);
+            let read = Tfidf::decode(&model.encode()).expect("its own bytes");
+            assert_eq!((model.sessions, read.sessions), (sessions, sessions));
+            let p = model.probabilities(&documents[0])[0];
+            assert_eq!(p > 0.8, sessions, "{p}");
+        }
+        // The oldest texts are forgotten.
+        let mut exchange = Exchange::new(true);
+        (0..100).for_each(|word| exchange.add(&said("customer", word)));
+        let grams = exchange.document(&said("customer", 100));
+        assert_eq!(grams.iter().filter(|(gram, _)| gram & 3 == u32::from(SAID)).count(), SESSION);
     }
 
     #[test]

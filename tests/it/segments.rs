@@ -69,7 +69,7 @@ pub fn job(dir: &Path, interactions: &str) -> Job {
         min_count: 1,
         ..Config::default()
     };
-    Job { interactions: vec![file], labels: vec![], vectors: None, out: dir.join("bundle"), seed: 1, until: None, config }
+    Job { interactions: vec![file], labels: vec![], vectors: Default::default(), out: dir.join("bundle"), seed: 1, until: None, config }
 }
 
 pub fn train(job: &Job) -> Vec<String> {

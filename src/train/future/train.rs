@@ -421,7 +421,7 @@ mod tests {
         Job {
             interactions: vec![dir.join("i.jsonl")],
             labels: vec![],
-            vectors: None,
+            vectors: Default::default(),
             out: dir.join("bundle"),
             seed: 3,
             until: None,

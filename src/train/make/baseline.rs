@@ -28,7 +28,8 @@ pub struct Fitted {
 
 /// Fits the baseline of one task of `classes` classes, whose number `class` reads from the labels. `None` where nothing is labelled.
 pub fn fit(parts: &Parts<'_>, classes: usize, event: Option<usize>, class: impl Fn(&Labels) -> Option<usize>) -> Option<Fitted> {
-    let [fit, calibrate, judge] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| documents(views, &class));
+    let sessions = sessions(&parts.fit, &class);
+    let [fit, calibrate, judge] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| documents(views, sessions, &class));
     if fit.0.is_empty() {
         return None;
     }
@@ -53,11 +54,25 @@ fn probabilities(model: &Tfidf, documents: &[Document]) -> Vec<Vec<f32>> {
     documents.iter().map(|d| model.probabilities(d)).collect()
 }
 
+/// Whether a label stands for all that was said: customers with labels have fewer than three for every two, and more than two interactions each.
+fn sessions(views: &[View<'_>], class: impl Fn(&Labels) -> Option<usize>) -> bool {
+    let [mut customers, mut labels, mut interactions] = [0; 3];
+    for view in views {
+        let own = view.own().filter(|(_, l)| class(l).is_some()).count();
+        if own > 0 {
+            customers += 1;
+            labels += own;
+            interactions += view.items.len();
+        }
+    }
+    2 * labels < 3 * customers && interactions > 2 * customers
+}
+
 /// Documents and classes of what is labelled in the views' part.
-fn documents(views: &[View<'_>], class: impl Fn(&Labels) -> Option<usize>) -> (Vec<Document>, Vec<usize>) {
+fn documents(views: &[View<'_>], sessions: bool, class: impl Fn(&Labels) -> Option<usize>) -> (Vec<Document>, Vec<usize>) {
     let (mut documents, mut classes) = (Vec::new(), Vec::new());
     for view in views {
-        let mut exchange = Exchange::default();
+        let mut exchange = Exchange::new(sessions);
         for (i, item) in view.items.iter().enumerate() {
             if let Some(class) = view.labels(i).and_then(&class) {
                 documents.push(exchange.document(item));

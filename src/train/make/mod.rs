@@ -29,7 +29,7 @@ use super::record::{Counts, Recording, Sample, record_sample};
 use super::report::{self, Report};
 use super::shape::Shape;
 use super::slices::Names;
-use super::vectors::Vectors;
+use super::vectors::Source;
 use super::{SATISFACTION_CLASSES, TFIDF, fit, future, reference, satisfaction_class, search, segments, tabular, write};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
@@ -40,8 +40,8 @@ use crate::model::{Reference, TabularModel};
 pub struct Job {
     pub interactions: Vec<PathBuf>,
     pub labels: Vec<PathBuf>,
-    /// Word vectors as a start of the word table: a file in GloVe's format, or a bundle.
-    pub vectors: Option<PathBuf>,
+    /// Word vectors as a start of the word table.
+    pub vectors: Source,
     pub out: PathBuf,
     pub seed: u64,
     /// Interactions at or after it are not read.
@@ -100,10 +100,10 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let shape = Shape::of(&parts.fit);
     notes.say(format!("the labelled part looks like {shape}"));
     let job = &Job { config: job.config.suited(shape), ..job.clone() };
-    let vectors = match &job.vectors {
-        Some(path) => Vectors::read(path, job.config.embedding, job.config.max_words, |word| recording.words.contains_key(word))?,
-        None => Vectors::default(),
-    };
+    let vectors = job.vectors.vectors(&recording.words, job.config.embedding, job.config.max_words)?;
+    if job.vectors == Source::BuiltIn && !vectors.words.is_empty() {
+        notes.say("the words start from the English vectors that are built in");
+    }
     let mut prepared = Prepared::new(&parts.fit, &recording, vectors, &job.config, &mut notes);
     let behaviour = segments::fit(&recording, &holdout, job.config.horizon_days, job.seed, &mut notes);
     prepared.layout.behaviour = behaviour.behaviour;

@@ -171,7 +171,7 @@ impl Prepared {
                 customers: recording.customers.len(),
                 interactions: recording.counts.interactions,
                 seed: job.seed,
-                vectors: job.vectors.as_ref().map(|_| self.vectors.hash.clone()),
+                vectors: (!self.vectors.words.is_empty()).then(|| self.vectors.hash.clone()),
                 horizon_days: job.config.horizon_days,
                 code: env!("CARGO_PKG_VERSION").into(),
             },

@@ -56,7 +56,7 @@ fn data(dir: &Path, satisfaction: bool, intent: bool, text: bool) -> Job {
     Job {
         interactions: vec![dir.join("i.jsonl")],
         labels: vec![dir.join("l.jsonl")],
-        vectors: None,
+        vectors: Source::default(),
         out: dir.join("bundle"),
         seed: 3,
         until: None,
