@@ -85,11 +85,11 @@ impl Engine {
         let mut ahead = vec![Ahead::default(); rows.len()];
         let run = self.runner.future(inputs, |row, name, values| match name {
             "survival" => {
-                let churn = |h: &ChurnHead| h.probability(return_logit(values, &pasts[row], horizon));
+                let churn = |h: &ChurnHead| h.probability(return_logit(&head.visits, values, &pasts[row], horizon));
                 ahead[row].churn = head.churn.as_ref().map(churn).map(|probability| Churn { probability, horizon_days: days });
             }
             "spend" => {
-                let expected = head.spend.as_ref().map(|h| h.expect(values, &pasts[row], horizon));
+                let expected = head.spend.as_ref().map(|h| h.expect(&head.visits, values, &pasts[row], horizon));
                 ahead[row].spend = expected.map(|e| Spend { purchases: e.purchases, amount: e.amount, horizon_days: days });
             }
             _ => {

@@ -34,20 +34,34 @@ pub fn needs(categories: impl Iterator<Item = u32>, numbers: &HashMap<u32, u32>,
     }
 }
 
-/// What the forms of churn and spend are scaled by.
+/// What the forms of churn and spend start from.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Past {
-    /// Days since the first visit; 0 without one.
-    pub age: f32,
+    pub visits: Visits,
     pub purchases: f32,
     /// Of all purchases, in the customer's own currency.
     pub amount: f32,
 }
 
+/// Recency and frequency as models of buying till death take them: visits after the first, and weeks since the first at the last visit and now.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Visits {
+    pub repeats: f64,
+    pub last: f64,
+    pub age: f64,
+}
+
 /// The past of a customer with these counters as of `at`.
 pub fn past(c: &Counters, at: Timestamp) -> Past {
-    let age = if c.visits > 0 { at.max(c.last).days_since(c.first_visit) as f32 } else { 0.0 };
-    Past { age, purchases: c.purchases as f32, amount: c.amount }
+    let weeks = |from: Timestamp, to: Timestamp| to.days_since(from).max(0.0) / 7.0;
+    // Who has never come is like a customer who came just now.
+    let visits = if c.visits > 0 {
+        let (last, age) = (weeks(c.first_visit, c.last_visit), weeks(c.first_visit, at.max(c.last)));
+        Visits { repeats: f64::from(c.visits - 1), last, age }
+    } else {
+        Visits::default()
+    };
+    Past { visits, purchases: c.purchases as f32, amount: c.amount }
 }
 
 #[cfg(test)]

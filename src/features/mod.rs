@@ -7,7 +7,7 @@ mod future;
 mod overlap;
 
 pub use behaviour::{BEHAVIOUR, behaviour};
-pub use future::{NEED_COLUMNS, Past, needs, past};
+pub use future::{NEED_COLUMNS, Past, Visits, needs, past};
 pub use overlap::Overlap;
 
 use std::collections::VecDeque;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tract_onnx::prelude::*;
 
 use super::plan::{self, ROWS};
-use super::{ClassHead, ClassTask};
+use super::{BgNbd, ClassHead, ClassTask};
 use crate::customer::words;
 use crate::features::{BEHAVIOUR, NEED_COLUMNS, Past};
 
@@ -31,6 +31,8 @@ pub struct FutureHead {
     /// Scaling of the behaviour features; a deviation of 0 makes the column 0.
     pub mean: Vec<f32>,
     pub deviation: Vec<f32>,
+    /// What the network corrects: churn and spend start from it.
+    pub visits: BgNbd,
     pub churn: Option<ChurnHead>,
     pub spend: Option<SpendHead>,
     pub next_need: Option<ClassHead>,
@@ -48,8 +50,8 @@ pub struct ChurnHead {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpendHead {
-    /// Purchases per customer and day, amount per purchase: what a customer without purchases is taken for.
-    pub rate: f32,
+    /// Purchases per visit, amount per purchase: what a customer without purchases is taken for.
+    pub of_visit: f32,
     pub value: f32,
     /// Calibration of the sums.
     pub purchases: f32,
@@ -70,34 +72,39 @@ pub struct Expected {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Horizon(pub f32);
 
-/// A customer's own rate and value are pulled to those of all by this many days and purchases.
-const PULL_DAYS: f32 = 60.0;
+/// A customer's own purchases a visit and amount a purchase are pulled to those of all by this many visits and purchases.
+const PULL_VISITS: f32 = 1.0;
 const PULL_PURCHASES: f32 = 4.0;
-/// Days that the age is stretched by in the scale of the survival form.
-pub const AGE: f32 = 10.0;
 /// Outputs stay within these bounds.
+pub const MOST_HAZARD: f32 = 8.0;
 pub const MOST_SCALE: f32 = 4.0;
 pub const MOST_RATE: f32 = 6.0;
 pub const MOST_VALUE: f32 = 3.0;
 /// With an output of 0, expected purchases grow nearly as the horizon.
 pub const GROWTH: f32 = 2.0;
 pub const LEAST_GROWTH: f32 = 0.01;
+/// Least accumulated hazard: of a horizon of no length.
+const LEAST_HAZARD: f64 = 1e-9;
+const LEAST_ALIVE: f64 = 0.01;
+const DAYS: f64 = 7.0;
 
 impl SpendHead {
-    /// The customer's purchases in a day, and the amount of one, before the network has its say.
-    pub fn own(&self, past: &Past) -> Expected {
-        let rate = (past.purchases + self.rate * PULL_DAYS) / (past.age + PULL_DAYS);
+    /// The customer's purchases in a day, as likely lost as BG/NBD says, and the amount of one, before the network has its say.
+    pub fn own(&self, visits: &BgNbd, past: &Past) -> Expected {
+        let known = past.visits.repeats as f32 + 1.0;
+        let of_visit = (past.purchases + self.of_visit * PULL_VISITS) / (known + PULL_VISITS);
+        let rate = alive(visits, past) * (visits.rate(&past.visits) / DAYS) as f32;
         let value = (past.amount + self.value * PULL_PURCHASES) / (past.purchases + PULL_PURCHASES);
-        Expected { purchases: rate, amount: value }
+        Expected { purchases: of_visit * rate, amount: value }
     }
 
-    /// Expected purchases exp(o₀) · own rate · b / g · ((1 + h / b)^g − 1) with b = age + 10 and g = sigmoid(o₁ + 2), and amount = purchases ·
-    /// own value · exp(o₂). With g → 0 the growth is that of the hazard of the survival form, with g = 1 it is even.
-    pub fn expect(&self, output: &[f32], past: &Past, Horizon(days): Horizon) -> Expected {
+    /// Expected purchases exp(o₀) · own rate · b / g · ((1 + h / b)^g − 1) with b = age + α of BG/NBD and g = sigmoid(o₁ + 2), and amount = purchases ·
+    /// own value · exp(o₂). With g → 0 the growth is that of a gamma-distributed rate that nothing is seen of, with g = 1 it is even.
+    pub fn expect(&self, visits: &BgNbd, output: &[f32], past: &Past, Horizon(days): Horizon) -> Expected {
         let [o0, o1, o2] = [0, 1, 2].map(|i| output.get(i).copied().unwrap_or(0.0));
-        let own = self.own(past);
+        let own = self.own(visits, past);
         let growth = (1.0 / (1.0 + (-(o1 + GROWTH)).exp())).max(LEAST_GROWTH);
-        let stretch = past.age + AGE;
+        let stretch = stretch(visits, past);
         let time = stretch / growth * (growth * (days.max(0.0) / stretch).ln_1p()).exp_m1();
         let purchases = own.purchases * o0.clamp(-MOST_RATE, MOST_RATE).exp() * time;
         let amount = purchases * own.amount * o2.clamp(-MOST_VALUE, MOST_VALUE).exp();
@@ -105,13 +112,28 @@ impl SpendHead {
     }
 }
 
-/// Logit of coming back within `days`: S(h) = (1 + h / b)^(−a), a = softplus(o₀), b = exp(o₁) · (age + 10).
-pub fn return_logit(output: &[f32], past: &Past, Horizon(days): Horizon) -> f32 {
-    let [o0, o1] = [0, 1].map(|i| f64::from(output.get(i).copied().unwrap_or(0.0)));
-    let a = if o0 > 30.0 { o0 } else { o0.exp().ln_1p() };
-    let bound = f64::from(MOST_SCALE);
-    let b = o1.clamp(-bound, bound).exp() * f64::from(past.age + AGE);
-    let hazard = (a * (f64::from(days.max(0.0)) / b).ln_1p()).clamp(1e-9, 600.0);
+/// Age + α, in days: how long a customer has been seen, to BG/NBD.
+pub fn stretch(visits: &BgNbd, past: &Past) -> f32 {
+    ((past.visits.age + visits.alpha) * DAYS) as f32
+}
+
+/// BG/NBD's probability of being alive; at least a hundredth, so that the network can have its doubts.
+fn alive(visits: &BgNbd, past: &Past) -> f32 {
+    visits.alive(&past.visits).max(LEAST_ALIVE) as f32
+}
+
+/// The power of the survival form before the network has its say: (r + x) · P(alive).
+pub fn power(visits: &BgNbd, past: &Past) -> f32 {
+    (visits.r + past.visits.repeats) as f32 * alive(visits, past)
+}
+
+/// Logit of coming back within `days`: S(h) = (1 + h / b)^(−a), a = exp(o₀) · (r + x) · P(alive), b = exp(o₁) · (age + α). With P(alive) = 1 and outputs
+/// of 0 these are the gamma-distributed rates of BG/NBD.
+pub fn return_logit(visits: &BgNbd, output: &[f32], past: &Past, Horizon(days): Horizon) -> f32 {
+    let [o0, o1] = [0, 1].map(|i| output.get(i).copied().unwrap_or(0.0));
+    let a = o0.clamp(-MOST_HAZARD, MOST_HAZARD).exp() * power(visits, past);
+    let b = o1.clamp(-MOST_SCALE, MOST_SCALE).exp() * stretch(visits, past);
+    let hazard = (f64::from(a) * f64::from(days.max(0.0) / b).ln_1p()).clamp(LEAST_HAZARD, 600.0);
     // ln((1 − S) / S) with S = exp(−hazard)
     ((-hazard).exp_m1().abs().ln() + hazard) as f32
 }
@@ -275,32 +297,45 @@ impl Future {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::Visits;
 
-    const PAST: Past = Past { age: 100.0, purchases: 5.0, amount: 50.0 };
+    const PAST: Past = Past { visits: Visits { repeats: 3.0, last: 10.0, age: 14.0 }, purchases: 5.0, amount: 50.0 };
 
     #[test]
-    fn the_survival_form_equals_its_formula() {
-        let (o0, o1, h) = (0.3f64, -0.4f64, 90.0f64);
-        let a = o0.exp().ln_1p();
-        let survival = (1.0 + h / (o1.exp() * 110.0)).powf(-a);
-        let churn = ChurnHead { scale: 1.0, bias: 0.0 }.probability(return_logit(&[0.3, -0.4], &PAST, Horizon(90.0)));
-        assert!((f64::from(churn) - survival).abs() < 1e-6, "{churn} {survival}");
+    fn without_outputs_the_forms_are_those_of_bg_nbd() {
+        let churn = ChurnHead { scale: 1.0, bias: 0.0 };
+        let (alive, weeks) = (BgNbd::USUAL.alive(&PAST.visits), 90.0 / 7.0);
+        let survival = |o0: f64, o1: f64| (1.0 + weeks / (18.5 * o1.exp())).powf(-3.5 * alive * o0.exp());
+        for (o0, o1) in [(0.0f32, 0.0f32), (0.3, -0.4)] {
+            let said = churn.probability(return_logit(&BgNbd::USUAL, &[o0, o1], &PAST, Horizon(90.0)));
+            let expected = survival(o0.into(), o1.into());
+            assert!((f64::from(said) - expected).abs() < 1e-6, "{said} {expected}");
+        }
+        // Over a short time: purchases a visit, visits a day of who is alive.
+        let head = SpendHead { of_visit: 2.0, value: 8.0, purchases: 1.0, amount: 1.0, purchases_error: 0.1, amount_error: 0.1 };
+        let expected = head.expect(&BgNbd::USUAL, &[0.0; 3], &PAST, Horizon(0.1));
+        let visits = BgNbd::USUAL.alive(&PAST.visits) * BgNbd::USUAL.rate(&PAST.visits) / 70.0;
+        assert!((f64::from(expected.purchases) / (visits * 7.0 / 5.0) - 1.0).abs() < 1e-3);
+        assert!((expected.amount / expected.purchases - 82.0 / 9.0).abs() < 1e-4);
     }
 
     #[test]
     fn a_longer_horizon_leaves_less_room_for_churn_and_more_for_spend() {
-        let head = SpendHead { rate: 0.01, value: 8.0, purchases: 1.0, amount: 1.0, purchases_error: 0.1, amount_error: 0.1 };
-        let churn = |h| ChurnHead { scale: 0.8, bias: 0.2 }.probability(return_logit(&[0.5, 0.0], &PAST, Horizon(h)));
-        let spend = |h| head.expect(&[0.1, -0.5, 0.2], &PAST, Horizon(h));
+        let head = SpendHead { of_visit: 1.2, value: 8.0, purchases: 1.0, amount: 1.0, purchases_error: 0.1, amount_error: 0.1 };
+        let logit = |o: &[f32], h| return_logit(&BgNbd::USUAL, o, &PAST, Horizon(h));
+        let churn = |h| ChurnHead { scale: 0.8, bias: 0.2 }.probability(logit(&[0.5, 0.0], h));
+        let spend = |h| head.expect(&BgNbd::USUAL, &[0.1, -0.5, 0.2], &PAST, Horizon(h));
         for pair in [0.0, 1.0, 7.0, 90.0, 365.0, 3650.0].windows(2) {
             assert!(churn(pair[1]) < churn(pair[0]));
             assert!(spend(pair[1]).purchases > spend(pair[0]).purchases && spend(pair[1]).amount > spend(pair[0]).amount);
         }
         assert!(churn(0.0) > 0.99 && spend(0.0).purchases < 1e-3);
-        // Extreme outputs stay numbers.
+        // Extreme outputs stay numbers, and so does the past of nobody.
         for o in [-1e30f32, 1e30] {
-            let logit = return_logit(&[o, o], &PAST, Horizon(90.0));
-            assert!(logit.is_finite() && head.expect(&[o, o, o], &PAST, Horizon(90.0)).amount.is_finite(), "{o}");
+            for past in [PAST, Past::default()] {
+                let logit = return_logit(&BgNbd::USUAL, &[o, o], &past, Horizon(90.0));
+                assert!(logit.is_finite() && head.expect(&BgNbd::USUAL, &[o, o, o], &past, Horizon(90.0)).amount.is_finite(), "{o}");
+            }
         }
     }
 }

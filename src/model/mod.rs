@@ -3,6 +3,7 @@
 //! Knows rows of numbers; no customers' states, scores or alerts.
 
 mod behaviour;
+mod bgnbd;
 mod bundle;
 pub mod drift;
 pub mod future;
@@ -17,6 +18,7 @@ mod tabular;
 mod tokenizer;
 
 pub use behaviour::{BehaviourModel, BehaviourRunner, Reading, reconstruction_error};
+pub use bgnbd::{BgNbd, ln_sum};
 pub use bundle::{BundleError, ClassTask, Golden, GoldenRow, GoldenStep, Model};
 pub use drift::{Reference, Watch};
 pub use future::{ChurnHead, Expected, Future, FutureGolden, FutureHead, Horizon, SpendHead, return_logit};

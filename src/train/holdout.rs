@@ -44,7 +44,7 @@ const SHARE: f64 = 0.2;
 const CUSTOMERS: u32 = 100;
 
 impl Holdout {
-    /// Divides as asked. By time, at least the labels of `horizon_days` fit behind the cut, where that leaves half of the time to fit on.
+    /// Divides as asked. By time, at least the labels of `horizon_days` fit behind the cut, where that leaves two thirds of the time to fit on.
     pub fn choose(recording: &Recording, how: How, horizon_days: u32) -> Self {
         let mut spans: Vec<i64> = recording.customers.iter().filter_map(span).collect();
         spans.sort_unstable();
@@ -60,7 +60,7 @@ impl Holdout {
         let (first, last) = (times[0], times[times.len() - 1]);
         let by_share = times[((1.0 - SHARE) * times.len() as f64) as usize];
         let by_horizon = last - i64::from(horizon_days) * Timestamp::MICROS_PER_DAY;
-        let from = by_share.min(by_horizon).max(first + (last - first) / 2);
+        let from = by_share.min(by_horizon).max(first + (last - first) * 2 / 3);
         let behind = times.partition_point(|t| *t < from);
         let middle = times[behind + (times.len() - behind) / 2];
         Self::Time { from: Timestamp(from), middle: Timestamp(middle) }
@@ -234,9 +234,9 @@ mod tests {
         let day = |t: Timestamp| t.days_since(Timestamp::parse("2024-01-01T00:00:00Z").expect("a time"));
         let Holdout::Time { from, middle } = Holdout::choose(&recording, How::Auto, 30) else { panic!("by customer") };
         assert!((day(from) - 69.05).abs() < 0.1 && (day(middle) - 84.5).abs() < 1.0, "{} {}", day(from), day(middle));
-        // The horizon leaves half of the time to fit on.
+        // The horizon leaves two thirds of the time to fit on.
         let Holdout::Time { from, .. } = Holdout::choose(&recording, How::Auto, 90) else { panic!("by customer") };
-        assert!((day(from) - 49.5).abs() < 0.1);
+        assert!((day(from) - 66.0).abs() < 0.1);
         assert_eq!(Holdout::choose(&recording, How::Customers, 30), Holdout::Customers);
         assert!(matches!(Holdout::choose(&conversations(20), How::Time, 1), Holdout::Time { .. }));
     }

@@ -4,8 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::death::{BgNbd, BuyTillDeath, ParetoNbd};
-use super::timeline::Visits;
+use super::death::{BuyTillDeath, ParetoNbd};
+use crate::features::Visits;
+use crate::model::BgNbd;
 
 /// Name in a bundle.
 pub const FILE: &str = "baselines/future.json";

@@ -7,17 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::special::{hypergeometric, ln_gamma};
-use super::timeline::Visits;
-
-/// Visits come at a gamma(r, α) rate; after each a customer is lost with a beta(a, b) probability.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BgNbd {
-    pub r: f64,
-    pub alpha: f64,
-    pub a: f64,
-    pub b: f64,
-}
+use crate::features::Visits;
+use crate::model::{BgNbd, ln_sum};
 
 /// Visits come at a gamma(r, α) rate; customers live exponentially with a gamma(s, β) rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -41,18 +32,6 @@ pub trait BuyTillDeath {
     fn none(&self, v: &Visits, weeks: f64) -> f64 {
         let longer = Visits { age: v.age + weeks, ..*v };
         (self.ln_likelihood(&longer) - self.ln_likelihood(v)).exp().clamp(0.0, 1.0)
-    }
-}
-
-impl BgNbd {
-    /// ln of (α + T)^−(r+x) and of its partner for having died at the last visit (−∞ without repeats).
-    fn parts(&self, v: &Visits) -> (f64, f64) {
-        let n = self.r + v.repeats;
-        let alive = -n * (self.alpha + v.age).ln();
-        if v.repeats == 0.0 {
-            return (alive, f64::NEG_INFINITY);
-        }
-        (alive, self.a.ln() - (self.b + v.repeats - 1.0).ln() - n * (self.alpha + v.last).ln())
     }
 }
 
@@ -105,12 +84,6 @@ impl BuyTillDeath for ParetoNbd {
         let life = (beta + v.age) / (s - 1.0) * (1.0 - ((beta + v.age) / (beta + v.age + weeks)).powf(s - 1.0));
         (r + v.repeats) / (alpha + v.age) * life / (1.0 + (dead - alive).exp())
     }
-}
-
-/// ln(exp(a) + exp(b))
-fn ln_sum(a: f64, b: f64) -> f64 {
-    let most = a.max(b);
-    if most == f64::NEG_INFINITY { most } else { most + ((a - most).exp() + (b - most).exp()).ln() }
 }
 
 #[cfg(test)]

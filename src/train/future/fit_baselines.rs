@@ -6,10 +6,12 @@ use argmin::core::{CostFunction, Error, Executor};
 use argmin::solver::neldermead::NelderMead;
 
 use super::baselines::{Baselines, PerVisit, Recency};
-use super::death::{BgNbd, BuyTillDeath, ParetoNbd};
+use super::death::{BuyTillDeath, ParetoNbd};
 use super::snapshots::Snapshot;
-use super::timeline::{Timeline, Visits};
+use super::timeline::Timeline;
+use crate::features::Visits;
 use crate::interaction::Timestamp;
+use crate::model::BgNbd;
 
 struct Cost<F>(F);
 

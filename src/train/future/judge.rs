@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::baselines::{Baselines, FILE};
 use super::end_of_data;
-use super::timeline::{Outcome, Timeline, Visits};
+use super::timeline::{Outcome, Timeline};
 use crate::customer::{CustomerState, words};
 use crate::engine::{Ahead, ClassScore, Engine, Forecast, Spend, States, forecast_of};
-use crate::features::{Past, past};
+use crate::features::{Past, Visits, past};
 use crate::interaction::Timestamp;
 use crate::model::{CHURN, Model, TabularRunner};
 use crate::train::bootstrap::{FIGURES, Interval, Weighted, calibration_limit, intervals};

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::activation::{log_softmax, sigmoid, silu, softplus};
+use burn::tensor::activation::{log_softmax, sigmoid, silu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use super::snapshots::Snapshot;
 use crate::features::{BEHAVIOUR, NEED_COLUMNS, needs};
 use crate::model::FutureHead;
-use crate::model::future::{AGE, GROWTH, LEAST_GROWTH, MOST_RATE, MOST_SCALE, MOST_VALUE};
+use crate::model::future::{GROWTH, LEAST_GROWTH, MOST_HAZARD, MOST_RATE, MOST_SCALE, MOST_VALUE, power, stretch};
 use crate::train::device::{cpu, device};
 use crate::train::lookup::to_vec;
 use crate::train::network::Parameter;
@@ -41,7 +41,7 @@ pub struct Net {
 /// Which heads have a loss, and how the values are scaled.
 #[derive(Debug, Clone)]
 pub struct Task<'a> {
-    /// Scaling of behaviour; the spend head's rate and value.
+    /// Scaling of behaviour; what churn and spend start from.
     pub head: &'a FutureHead,
     pub numbers: &'a HashMap<u32, u32>,
     /// Mean purchases and amount of a snapshot, which divide the losses of spend.
@@ -148,10 +148,12 @@ impl Net {
         let last = layer(hidden.clone(), weights, LAST);
         let output = |i: usize| last.clone().narrow(1, i, 1);
         let column = |of: &dyn Fn(&Snapshot) -> f32| matrix(batch.iter().map(|s| of(s)).collect(), n, device);
+        let visits = &task.head.visits;
         let mut terms: Vec<Tensor<1>> = Vec::new();
         if task.head.churn.is_some() {
-            let scale = output(1).clamp(-MOST_SCALE, MOST_SCALE).exp() * column(&|s| s.past.age + AGE);
-            let hazard = softplus(output(0), 1.0) * (column(&|s| s.days) / scale).log1p();
+            let power = output(0).clamp(-MOST_HAZARD, MOST_HAZARD).exp() * column(&|s| power(visits, &s.past));
+            let scale = output(1).clamp(-MOST_SCALE, MOST_SCALE).exp() * column(&|s| stretch(visits, &s.past));
+            let hazard = (power * (column(&|s| s.days) / scale).log1p()).clamp(1e-9, 600.0);
             let returned = column(&|s| f32::from(u8::from(s.outcome.returned)));
             let returns = (hazard.clone().neg().exp().neg() + 1.0).clamp_min(1e-6).log();
             // −ln S = hazard for who stays away, −ln(1 − S) for who returns.
@@ -159,12 +161,12 @@ impl Net {
         }
         if let Some(spend) = &task.head.spend {
             let growth = sigmoid(output(3) + GROWTH).clamp_min(LEAST_GROWTH);
-            let own = column(&|s| (spend.own(&s.past).purchases * (s.past.age + AGE)).max(1e-9).ln());
-            let ahead = column(&|s| (s.days / (s.past.age + AGE)).ln_1p());
+            let own = column(&|s| (spend.own(visits, &s.past).purchases * stretch(visits, &s.past)).max(1e-9).ln());
+            let ahead = column(&|s| (s.days / stretch(visits, &s.past)).ln_1p());
             let time = ((growth.clone() * ahead).exp() - 1.0).clamp_min(1e-6).log() - growth.log();
             let log = own + output(2).clamp(-MOST_RATE, MOST_RATE) + time;
             terms.push(poisson(log.clone(), column(&|s| s.outcome.purchases as f32), task.purchases));
-            let value = column(&|s| spend.own(&s.past).amount.max(1e-9).ln()) + output(4).clamp(-MOST_VALUE, MOST_VALUE);
+            let value = column(&|s| spend.own(visits, &s.past).amount.max(1e-9).ln()) + output(4).clamp(-MOST_VALUE, MOST_VALUE);
             terms.push(poisson(log + value, column(&|s| s.outcome.amount as f32), task.amount));
         }
         let labelled: Vec<(i64, i64)> = batch.iter().zip(0..).filter_map(|(s, i)| s.need.map(|need| (i, i64::from(need)))).collect();
@@ -257,9 +259,9 @@ pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::Past;
+    use crate::features::{Past, Visits};
     use crate::interaction::Timestamp;
-    use crate::model::{ChurnHead, ClassHead, Horizon, SpendHead, return_logit};
+    use crate::model::{BgNbd, ChurnHead, ClassHead, Horizon, SpendHead, return_logit};
     use crate::train::future::timeline::Outcome;
 
     fn head() -> FutureHead {
@@ -268,8 +270,9 @@ mod tests {
             behaviour_hash: crate::model::behaviour_hash(),
             mean: vec![0.0; BEHAVIOUR.len()],
             deviation: vec![1.0; BEHAVIOUR.len()],
+            visits: BgNbd::USUAL,
             churn: Some(ChurnHead { scale: 1.0, bias: 0.0 }),
-            spend: Some(SpendHead { rate: 0.1, value: 5.0, purchases: 1.0, amount: 1.0, purchases_error: 0.0, amount_error: 0.0 }),
+            spend: Some(SpendHead { of_visit: 1.5, value: 5.0, purchases: 1.0, amount: 1.0, purchases_error: 0.0, amount_error: 0.0 }),
             next_need: Some(ClassHead { labels: vec!["a".into(), "b".into(), "c".into()], scale: 1.0, unknown_below: None }),
         }
     }
@@ -279,7 +282,11 @@ mod tests {
             customer: 0,
             at: Timestamp(0),
             behaviour: std::array::from_fn(|j| (f32::from(i) * 1.7 + j as f32 * 0.9).sin()),
-            past: Past { age: 20.0 * f32::from(i), purchases: f32::from(i), amount: 7.0 * f32::from(i) },
+            past: Past {
+                visits: Visits { repeats: f64::from(i), last: 2.0 * f64::from(i), age: 3.0 * f64::from(i) },
+                purchases: f32::from(i),
+                amount: 7.0 * f32::from(i),
+            },
             recency: 3.0,
             latest: [11, 22, 33, 44].into_iter().skip(usize::from(i) % 4).collect(),
             days: 10.0 + 30.0 * f32::from(i),
@@ -347,7 +354,7 @@ mod tests {
         let churn_head = ChurnHead { scale: 1.0, bias: 0.0 };
         let churn: f64 = rows()
             .map(|(s, o, _)| {
-                let stays = f64::from(churn_head.probability(return_logit(&o, &s.past, Horizon(s.days))));
+                let stays = f64::from(churn_head.probability(return_logit(&head.visits, &o, &s.past, Horizon(s.days))));
                 -if s.outcome.returned { 1.0 - stays } else { stays }.ln()
             })
             .sum();
@@ -355,7 +362,7 @@ mod tests {
         let spend_head = head.spend.expect("a head");
         let spend: f64 = rows()
             .map(|(s, _, o)| {
-                let e = spend_head.expect(&o, &s.past, Horizon(s.days));
+                let e = spend_head.expect(&head.visits, &o, &s.past, Horizon(s.days));
                 poisson(e.purchases, f64::from(s.outcome.purchases)) / 2.0 + poisson(e.amount, s.outcome.amount) / 3.0
             })
             .sum();

@@ -3,6 +3,7 @@
 //! Labels of the future come from here alone. Knows no model.
 
 use crate::customer::{Item, words};
+use crate::features::Visits;
 use crate::interaction::{Actor, Timestamp};
 use crate::train::record::Customer;
 
@@ -84,14 +85,6 @@ impl<'a> Timeline<'a> {
         }
         n
     }
-}
-
-/// Recency and frequency as models of buying till death take them: visits after the first, and weeks since the first at the last visit and now.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Visits {
-    pub repeats: f64,
-    pub last: f64,
-    pub age: f64,
 }
 
 fn day(at: Timestamp) -> i64 {

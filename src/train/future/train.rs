@@ -21,7 +21,7 @@ use crate::features::BEHAVIOUR;
 use crate::interaction::Timestamp;
 use crate::model::drift::{Column, Histogram};
 use crate::model::future::{GOLDEN, GRAPH, NEXT_NEED};
-use crate::model::{ChurnHead, ClassHead, FutureHead, Horizon, Reference, SpendHead, Watch, return_logit};
+use crate::model::{BgNbd, ChurnHead, ClassHead, FutureHead, Horizon, Reference, SpendHead, Watch, return_logit};
 
 use crate::train::calibrate;
 use crate::train::config::Config;
@@ -55,6 +55,8 @@ const AMOUNT: &str = "spend.amount";
 const LOOKS: usize = 20_000;
 /// Times at which what is set aside is looked at.
 const TIMES: i64 = 6;
+/// A horizon may be this many times as long as the data: the forms reach that far beyond what they were fitted on. A third of the data's length is judged.
+const REACH: f64 = 3.0;
 /// Most categories of next need.
 const CATEGORIES: usize = 500;
 /// Fewest snapshots with a label, and of each kind of churn.
@@ -87,22 +89,29 @@ struct Data<'a> {
 /// A file of the bundle that cannot be made.
 pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64, notes: &mut Notes<'_>) -> anyhow::Result<Option<Made>> {
     let Some(data) = Data::new(recording, config.horizon_days, holdout) else { return Ok(None) };
-    let mut left_out = |what: String| notes.left_out(what);
     let span = data.end.days_since(data.first);
-    if span < f64::from(data.horizon) {
-        left_out(format!("churn, spend and next_need: the data spans {span:.0} days, labels look {} days ahead", data.horizon));
+    if span * REACH < f64::from(data.horizon) {
+        notes.left_out(format!("churn, spend and next_need: the data spans {span:.0} days, labels look {} days ahead", data.horizon));
         return Ok(None);
     }
+    let mut left_out = |what: String| notes.left_out(what);
     let (cut, after) = data.cut();
     let fitted = |id: &str| !data.is_held_out(id);
-    let horizon = (data.horizon).min(data.end.days_since(after[0]) as f32);
+    let horizon = data.judged_horizon().min(data.end.days_since(after[0]) as f32);
     let wanted = Draw { end: cut, horizon: data.horizon, count: SNAPSHOTS, seed };
     let snapshots = draw(&data.timelines, &data.numbers, wanted, fitted);
-    let Some(head) = data.heads(&snapshots, config.min_class, &mut left_out) else { return Ok(None) };
-    let progress = |done, loss| notes.fit("fitting churn, spend and next need", done, loss);
-    let (mut head, net, losses) = data.fit(&snapshots, head, seed, progress);
+    let Some(mut head) = data.heads(&snapshots, config.min_class, &mut left_out) else { return Ok(None) };
+    if horizon < data.horizon {
+        let (asked, days) = (data.horizon, cut.days_since(data.first));
+        notes.say(format!(
+            "churn and spend look {asked} days ahead: {days:.0} days are there to fit them on, and they are judged {horizon:.0} days ahead"
+        ));
+    }
     let own: Vec<&Timeline> = data.timelines.iter().filter(|t| fitted(t.id)).collect();
     let baselines = fit_all(&own, cut, &snapshots, data.labels(&head));
+    head.visits = baselines.bgnbd.unwrap_or(BgNbd::USUAL);
+    let progress = |done, loss| notes.fit("fitting churn, spend and next need", done, loss);
+    let (mut head, net, losses) = data.fit(&snapshots, head, seed, progress);
     let held = grid(&data.timelines, &data.numbers, &after, horizon, |id| data.after_cut(id));
     let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
         held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
@@ -141,9 +150,14 @@ impl<'a> Data<'a> {
         })
     }
 
+    /// How far ahead what is set aside is judged, in days: as far as scores look, where the data allows it.
+    fn judged_horizon(&self) -> f32 {
+        self.horizon.min((self.end.days_since(self.first) / REACH) as f32)
+    }
+
     /// Where fitting ends, and the times at which what is set aside is looked at.
     fn cut(&self) -> (Timestamp, Vec<Timestamp>) {
-        let last = self.end.0 - (f64::from(self.horizon) * Timestamp::MICROS_PER_DAY as f64) as i64;
+        let last = self.end.0 - (f64::from(self.judged_horizon()) * Timestamp::MICROS_PER_DAY as f64) as i64;
         let (cut, from) = match self.holdout {
             Holdout::Time { from, .. } => (from, from.0),
             Holdout::Customers => (self.end, self.first.0 + (last - self.first.0) / 2),
@@ -192,7 +206,7 @@ impl<'a> Data<'a> {
             left_out(format!("next_need: {} categories follow {} looks at customers", self.categories.len(), counts.iter().sum::<usize>()));
         }
         let spend = (bought >= FEWEST).then_some(SpendHead {
-            rate: 0.0,
+            of_visit: 0.0,
             value: 0.0,
             purchases: 1.0,
             amount: 1.0,
@@ -204,6 +218,7 @@ impl<'a> Data<'a> {
             behaviour_hash: crate::model::behaviour_hash(),
             mean: Vec::new(),
             deviation: Vec::new(),
+            visits: BgNbd::USUAL,
             churn: churn.then_some(ChurnHead { scale: 1.0, bias: 0.0 }),
             spend,
             next_need: enough.then(|| ClassHead { labels: self.categories.clone(), scale: 1.0, unknown_below: None }),
@@ -223,9 +238,9 @@ impl<'a> Data<'a> {
             .unzip();
         let purchases = snapshots.iter().map(|s| f64::from(s.outcome.purchases)).sum::<f64>();
         let amount = snapshots.iter().map(|s| s.outcome.amount).sum::<f64>();
-        let days = snapshots.iter().map(|s| f64::from(s.days)).sum::<f64>();
         if let Some(spend) = &mut head.spend {
-            spend.rate = (purchases / days.max(1.0)) as f32;
+            let past = |of: fn(&Snapshot) -> f64| snapshots.iter().map(of).sum::<f64>();
+            spend.of_visit = (past(|s| f64::from(s.past.purchases)) / past(|s| s.past.visits.repeats + 1.0).max(1.0)) as f32;
             spend.value = (amount / purchases.max(1.0)) as f32;
             (spend.purchases, spend.amount) = (1.0, 1.0);
         }
@@ -252,10 +267,14 @@ impl<'a> Data<'a> {
     /// Fits what turns outputs into probabilities and sums.
     fn calibrate(&self, head: &mut FutureHead, net: &Net, snapshots: &[Snapshot]) {
         let out = self.run(head, net, snapshots);
+        let visits = head.visits;
         let level = if self.holdout == Holdout::Customers { 1.0 } else { LEVEL };
         if let Some(churn) = &mut head.churn {
-            let logits: Vec<Vec<f32>> =
-                snapshots.iter().zip(out.survival.chunks(2)).map(|(s, o)| vec![0.0, return_logit(o, &s.past, Horizon(s.days))]).collect();
+            let logits: Vec<Vec<f32>> = snapshots
+                .iter()
+                .zip(out.survival.chunks(2))
+                .map(|(s, o)| vec![0.0, return_logit(&head.visits, o, &s.past, Horizon(s.days))])
+                .collect();
             let returned: Vec<usize> = snapshots.iter().map(|s| usize::from(s.outcome.returned)).collect();
             if returned.contains(&0) && returned.contains(&1) {
                 let scaling = calibrate::fit(&logits, &returned, true);
@@ -267,7 +286,7 @@ impl<'a> Data<'a> {
         if let Some(spend) = &mut head.spend {
             let mut sums: BTreeMap<Timestamp, [f64; 4]> = BTreeMap::new();
             for (s, o) in snapshots.iter().zip(out.spend.chunks(3)) {
-                let expected = spend.expect(o, &s.past, Horizon(s.days));
+                let expected = spend.expect(&visits, o, &s.past, Horizon(s.days));
                 let sum = sums.entry(s.at).or_default();
                 let row = [f64::from(expected.purchases), f64::from(expected.amount), f64::from(s.outcome.purchases), s.outcome.amount];
                 sum.iter_mut().zip(row).for_each(|(a, b)| *a += b);
@@ -298,11 +317,13 @@ impl<'a> Data<'a> {
         let horizon = Horizon(self.horizon);
         let mut numbers = Vec::new();
         if let Some(h) = &head.churn {
-            let churn = snapshots.iter().zip(out.survival.chunks(2)).map(|(s, o)| h.probability(return_logit(o, &s.past, horizon)));
+            let churn =
+                snapshots.iter().zip(out.survival.chunks(2)).map(|(s, o)| h.probability(return_logit(&head.visits, o, &s.past, horizon)));
             numbers.push((CHURN, churn.collect()));
         }
         if let Some(h) = &head.spend {
-            let expected: Vec<_> = snapshots.iter().zip(out.spend.chunks(3)).map(|(s, o)| h.expect(o, &s.past, horizon)).collect();
+            let expected: Vec<_> =
+                snapshots.iter().zip(out.spend.chunks(3)).map(|(s, o)| h.expect(&head.visits, o, &s.past, horizon)).collect();
             numbers.push((PURCHASES, expected.iter().map(|e| e.purchases).collect()));
             numbers.push((AMOUNT, expected.iter().map(|e| e.amount).collect()));
         }
@@ -332,8 +353,9 @@ impl<'a> Data<'a> {
             .enumerate()
             .map(|(i, s)| {
                 let timeline = &self.timelines[s.customer];
-                let churn = head.churn.map(|h| h.probability(return_logit(&out.survival[2 * i..][..2], &s.past, Horizon(s.days))));
-                let spend = head.spend.map(|h| h.expect(&out.spend[3 * i..][..3], &s.past, Horizon(s.days)));
+                let churn =
+                    head.churn.map(|h| h.probability(return_logit(&head.visits, &out.survival[2 * i..][..2], &s.past, Horizon(s.days))));
+                let spend = head.spend.map(|h| h.expect(&head.visits, &out.spend[3 * i..][..3], &s.past, Horizon(s.days)));
                 let top = head.next_need.as_ref().map(|h| top(h, &out.needs[k * i..][..k]));
                 let before = Timestamp(s.at.0 - (f64::from(s.days) * Timestamp::MICROS_PER_DAY as f64) as i64);
                 Row {
