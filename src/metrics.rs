@@ -97,6 +97,41 @@ impl SwapOutcome {
     }
 }
 
+/// What champion and challenger say of an interaction as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShadowNumber {
+    Dissatisfied,
+    Churn,
+    Purchases,
+    Amount,
+    Anomaly,
+}
+
+impl ShadowNumber {
+    pub const ALL: [Self; 5] = [Self::Dissatisfied, Self::Churn, Self::Purchases, Self::Amount, Self::Anomaly];
+
+    /// Name of its metric, and what that says.
+    fn metric(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Dissatisfied => {
+                ("rapport_shadow_dissatisfied_difference", "Distance of the challenger's dissatisfied from the champion's")
+            }
+            Self::Churn => {
+                ("rapport_shadow_churn_difference", "Distance of the challenger's churn from the champion's over the same horizon")
+            }
+            Self::Purchases => (
+                "rapport_shadow_purchases_difference",
+                "Distance of the purchases that the challenger expects from the champion's over the same horizon, in parts of the larger",
+            ),
+            Self::Amount => (
+                "rapport_shadow_amount_difference",
+                "Distance of the amount that the challenger expects from the champion's over the same horizon, in parts of the larger",
+            ),
+            Self::Anomaly => ("rapport_shadow_anomaly_difference", "Distance of the challenger's anomaly from the champion's"),
+        }
+    }
+}
+
 /// What went wrong in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveFault {
@@ -152,7 +187,8 @@ struct Metrics {
     drift: GaugeVec,
     shadow_model: IntGaugeVec,
     shadow_scores: IntCounter,
-    shadow_difference: Histogram,
+    /// In the order of [`ShadowNumber::ALL`].
+    shadow_differences: [Histogram; ShadowNumber::ALL.len()],
     shadow_classes: IntCounterVec,
     lost: IntCounter,
     alerts: IntCounterVec,
@@ -249,11 +285,10 @@ impl Metrics {
                 &["version"],
             ),
             shadow_scores: counter("rapport_shadow_scores_total", "Interactions that a challenger in shadow scored."),
-            shadow_difference: histogram(
-                "rapport_shadow_dissatisfied_difference",
-                "Distance of the challenger's dissatisfied from the champion's; sum over count is the mean.",
-                vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5],
-            ),
+            shadow_differences: ShadowNumber::ALL.map(|number| {
+                let (name, help) = number.metric();
+                histogram(name, &format!("{help}; sum over count is the mean."), vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5])
+            }),
             shadow_classes: counters(
                 "rapport_shadow_class_total",
                 "Interactions by task and whether champion and challenger name the same likeliest class.",
@@ -435,11 +470,11 @@ pub fn shadow_model(version: Option<&str>) {
     }
 }
 
-/// A challenger scored an interaction too: |Δ dissatisfied| where both say it, and by task whether the likeliest class differs.
-pub fn shadow_score(dissatisfied: Option<f32>, classes: &[(String, bool)]) {
+/// A challenger scored an interaction too: how far apart the numbers are that both say, and by task whether the likeliest class differs.
+pub fn shadow_score(numbers: &[(ShadowNumber, f32)], classes: &[(String, bool)]) {
     METRICS.shadow_scores.inc();
-    if let Some(difference) = dissatisfied {
-        METRICS.shadow_difference.observe(f64::from(difference));
+    for (number, difference) in numbers {
+        METRICS.shadow_differences[*number as usize].observe(f64::from(*difference));
     }
     for (task, differs) in classes {
         METRICS.shadow_classes.with_label_values(&[task.as_str(), if *differs { "no" } else { "yes" }]).inc();

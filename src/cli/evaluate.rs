@@ -14,7 +14,8 @@ use crate::train::metrics::Quality;
 
 /// Judges a model bundle on labelled interactions.
 ///
-/// Scores come from the engine of `serve`, from empty state; nothing is fitted. Prints a table and, with --json, writes the figures.
+/// Scores come from the engine of `serve`, from empty state; nothing is fitted. Prints a table and, with --json, writes the figures. Judges all that is
+/// given: memory grows with the number of interactions.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  rapport evaluate --model onnx/champion --interactions mwoz.jsonl --labels mwoz.labels.jsonl --json mwoz.json"

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use super::{number, progress_bar, usage};
+use super::{number, progress_bar, usage, whole};
 use crate::config::{Config, LogKind, Overrides};
 use crate::interaction::Timestamp;
 use crate::log::kafka::{KafkaSettings, announce};
 use crate::model::Model;
 use crate::model::registry::{Action, Entry, Lock, Reasons, Registry, Role, before, standing};
-use crate::train::compare::{Comparison, compare, heads};
+use crate::train::compare::{Comparison, Given, NotJudged, compare, heads};
 
 /// Versions of the model: which serves, which served, promotion and rollback.
 ///
@@ -51,7 +51,8 @@ enum Command {
 /// Copies a bundle into the registry and lets it serve, if it is no worse than what serves
 ///
 /// Both score the given interactions, which neither was trained on; refused (exit code 1) is a bundle that lacks a head of the champion or is worse on
-/// one by more than the margin in 95 of 100 resamples of the customers.
+/// one by more than the margin in 95 of 100 resamples of the customers. Churn, spend and next need are judged as far ahead as the champion looks, at most
+/// half of the time that is given. A head that the data cannot judge passes and is named.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -75,6 +76,9 @@ struct PromoteArgs {
     /// How much worse a head may be, in parts of 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = number)]
     margin: f64,
+    /// Most interactions to judge by, as whole customers; 0: all. Memory grows with it.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = whole::<usize>(..))]
+    max_interactions: usize,
     /// Promote whatever the judgement says; the reason goes to the journal.
     #[arg(long, value_name = "REASON")]
     force: Option<String>,
@@ -248,8 +252,14 @@ fn judge(
     }
     let bar = progress_bar("scoring with both");
     let models = [champion, challenger];
-    let since = since(args.since.as_deref(), models)?;
-    let comparison = compare(models, config.engine(), &args.interactions, &args.labels, since, args.margin, |done, total| {
+    let given = Given {
+        interactions: &args.interactions,
+        labels: &args.labels,
+        since: since(args.since.as_deref(), models)?,
+        margin: args.margin,
+        max_interactions: args.max_interactions,
+    };
+    let comparison = compare(models, config.engine(), &given, |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     })?;
@@ -264,7 +274,8 @@ fn judge(
         }
     }
     if comparison.judged.is_empty() {
-        why.push("there is nothing to judge: no label belongs to a head of both".into());
+        let heads = if comparison.not_judged.is_empty() { String::new() } else { format!(" ({})", unjudged(&comparison)) };
+        why.push(format!("there is nothing to judge: no label belongs to a head of both{heads}"));
     }
     for j in comparison.judged.iter().filter(|j| j.worse) {
         why.push(format!(
@@ -303,9 +314,21 @@ fn print(comparison: &Comparison) {
         let interval = format!("{:+.4} to {:+.4}", j.interval[0], j.interval[1]);
         eprintln!("{:<24} {:<10} {:>8} {:>9.4} {:>11.4} {interval:>22}", j.head, j.measure, j.n, j.champion, j.challenger);
     }
-    if !comparison.not_judged.is_empty() {
-        eprintln!("not judged, for want of labels: {}", comparison.not_judged.join(", "));
+    if let Some(days) = comparison.horizon_days {
+        eprintln!("churn, spend and next_need were judged {days} days ahead");
     }
+    if let Some(share) = comparison.sampled {
+        eprintln!("judged by {:.1} % of the customers (--max-interactions; 0 takes all)", 100.0 * share);
+    }
+    if !comparison.not_judged.is_empty() {
+        eprintln!("not judged: {}", unjudged(comparison));
+    }
+}
+
+/// The heads that were not judged, each with the reason.
+fn unjudged(comparison: &Comparison) -> String {
+    let named = |NotJudged { head, why }: &NotJudged| format!("{head}: {why}");
+    comparison.not_judged.iter().map(named).collect::<Vec<_>>().join("; ")
 }
 
 fn shadow(config: &Config, registry: &Registry, args: &PromoteArgs) -> anyhow::Result<()> {

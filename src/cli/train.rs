@@ -36,7 +36,8 @@ pub struct Args {
     /// How far ahead labels of the future look, in days; the configuration's otherwise (default 90).
     #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=3650))]
     horizon_days: Option<u32>,
-    /// Train only if interactions newer than this bundle's training range have drifted from those that it was fitted on.
+    /// Train only if interactions newer than this bundle's training range (and before --until) have drifted from those that it was fitted on.
+    /// The new bundle names it as its parent.
     #[arg(long, value_name = "DIR")]
     if_drift: Option<PathBuf>,
     /// Population stability index above which an input or output has drifted.
@@ -64,7 +65,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     use crate::train::config::Config;
     use crate::train::drifted::{Verdict, drifted};
     use crate::train::make::{Job, Progress, make};
+    use crate::train::record::Sample;
     use crate::train::vectors::Source;
+    use crate::train::write::check_place;
 
     let mut config = Config::load(args.config.as_deref())?;
     config.horizon_days = args.horizon_days.unwrap_or(config.horizon_days);
@@ -75,19 +78,24 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     config.max_interactions = args.max_interactions.unwrap_or(config.max_interactions);
     config.max_steps = args.max_steps.unwrap_or(config.max_steps);
     config.check().map_err(usage)?;
+    let until = args.until.as_deref().map(crate::interaction::Timestamp::parse).transpose().map_err(|e| usage(format!("--until: {e}")))?;
+    check_place(&args.out)?;
+    let mut parent = None;
     if let Some(dir) = &args.if_drift {
-        let (policies, _) = super::engine_settings(None)?;
-        let verdict = drifted(super::load_model(dir)?, policies, &args.interactions, args.drift_limit)?;
-        let sentence = verdict.sentence(args.drift_limit);
+        let model = super::load_model(dir)?;
+        parent = Some(model.version.to_string());
+        let sample = Sample { interactions: config.max_interactions, seed: args.seed, until };
+        let (verdict, sampled) = drifted(model, &args.interactions, sample, args.drift_limit)?;
+        let of = sampled.map_or(String::new(), |share| format!("; of {:.1} % of the customers (--max-interactions)", 100.0 * share));
+        let sentence = verdict.sentence(args.drift_limit) + &of;
         if !matches!(verdict, Verdict::Drifted(_)) {
             eprintln!("not trained: {sentence}");
             return Ok(());
         }
         eprintln!("{sentence}");
     }
-    let until = args.until.as_deref().map(crate::interaction::Timestamp::parse).transpose().map_err(|e| usage(format!("--until: {e}")))?;
     let Ok(vectors) = args.vectors.map_or(Ok(Source::default()), |argument| argument.parse());
-    let job = Job { interactions: args.interactions, labels: args.labels, vectors, out: args.out, seed: args.seed, until, config };
+    let job = Job { interactions: args.interactions, labels: args.labels, vectors, out: args.out, parent, seed: args.seed, until, config };
     let mut fits = Fits::new(progress_bar(""));
     let made = make(&job, |progress| match progress {
         Progress::Note(text) => fits.bar.suspend(|| eprintln!("{text}")),

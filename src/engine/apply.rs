@@ -11,7 +11,7 @@ use crate::alert::{Alert, AlertState, Observation, Policies, Transition};
 use crate::customer::words::Splitter;
 use crate::customer::{CustomerState, Item};
 use crate::engine::score::ClassScore;
-use crate::features::Overlap;
+use crate::features::{Overlap, behaviour};
 use crate::interaction::{Interaction, Name, Reject, RejectClass, Timestamp};
 use crate::model::{BehaviourRunner, Model, Runner, Step, TextInput, Watch};
 
@@ -39,7 +39,8 @@ pub struct Engine {
     vectors: Vec<f32>,
     features: Vec<f32>,
     next: Vec<f32>,
-    watching: bool,
+    /// Interactions after this time are counted.
+    watching: Option<Timestamp>,
     counts: Option<Watch>,
     /// Instead of the bundle's.
     pub(super) horizon_days: Option<u32>,
@@ -78,7 +79,7 @@ impl Engine {
             vectors: Vec::new(),
             features: Vec::new(),
             next: Vec::new(),
-            watching: false,
+            watching: None,
             counts: None,
             horizon_days: None,
         })
@@ -94,15 +95,20 @@ impl Engine {
     /// As [`Self::new`].
     pub fn with_model(&self, model: Arc<Model>) -> Result<Self, EngineError> {
         let mut engine = self.with(model, self.policies.clone())?;
-        if self.watching {
-            engine.watch();
+        if let Some(after) = self.watching {
+            engine.watch_after(after);
         }
         Ok(engine)
     }
 
     /// Counts inputs and outputs from now on, where the bundle has a reference to compare them with.
     pub fn watch(&mut self) {
-        self.watching = true;
+        self.watch_after(Timestamp(i64::MIN));
+    }
+
+    /// [`Self::watch`] of the interactions after this event time.
+    pub fn watch_after(&mut self, after: Timestamp) {
+        self.watching = Some(after);
         self.counts = self.runner.model().reference.clone().map(Watch::new);
     }
 
@@ -175,9 +181,11 @@ impl Engine {
             self.wave(batch, wave, &mut accepted, states, now, &mut outcomes, &mut alerts).map_err(EngineError)?;
         }
         reached(Phase::Stepped);
-        if let Some(counts) = &mut self.counts {
+        if let (Some(counts), Some(after)) = (&mut self.counts, self.watching) {
             for outcome in outcomes.iter().flatten() {
-                if let Outcome::Scored(score) = outcome {
+                if let Outcome::Scored(score) = outcome
+                    && score.occurred_at > after
+                {
                     watch_score(counts, score);
                 }
             }
@@ -232,7 +240,9 @@ impl Engine {
         for ((_, a), out) in rows.iter().zip(self.features.chunks_mut(f)) {
             let Some(state) = states.get(&batch[a.index].customer_id) else { continue };
             row(&model.layout, &state.window, state.window.len(), &state.now, &a.item, &mut self.overlap, out);
-            if let Some(counts) = &mut self.counts {
+            if let (Some(counts), Some(after)) = (&mut self.counts, self.watching)
+                && a.item.occurred_at > after
+            {
                 counts.input(out);
             }
         }
@@ -272,6 +282,13 @@ impl Engine {
                 let index = a.index;
                 let score = self.advance(interaction, a, row, state, now, &mut |alert| alerts.push((index, alert)))?;
                 outcomes[index] = Some(Outcome::Scored(score));
+            }
+        }
+        if let (Some(counts), Some(after)) = (self.counts.as_mut().filter(|c| c.counts_behaviour()), self.watching) {
+            for interaction in scored.iter().map(|i| &batch[*i]).filter(|i| i.occurred_at > after) {
+                if let Some(state) = states.get(&interaction.customer_id) {
+                    counts.behaviour(&behaviour(&state.now, interaction.occurred_at));
+                }
             }
         }
         self.behave(batch, &scored, states, outcomes)?;

@@ -16,6 +16,12 @@ pub fn watch_score(watch: &mut Watch, score: &Score) {
         watch.number("spend.purchases", spend.purchases);
         watch.number("spend.amount", spend.amount);
     }
+    if let Some(segment) = &score.segment {
+        watch.label("segment", segment.label.as_str());
+    }
+    if let Some(anomaly) = score.anomaly {
+        watch.number("anomaly", anomaly);
+    }
     for (task, class) in &score.classes {
         if let ClassScore::Top(top) = class
             && let Some(first) = top.first()

@@ -88,7 +88,7 @@ pub fn reconstruction_error(input: &[f32], reconstruction: &[f32]) -> f32 {
 
 /// Reads behaviour with a model's part for it; one per thread.
 pub struct BehaviourRunner {
-    model: Arc<super::Model>,
+    part: Arc<BehaviourModel>,
     runner: RowRunner,
 }
 
@@ -98,8 +98,13 @@ impl BehaviourRunner {
     /// # Errors
     /// tract's message; does not happen for a model that was loaded and checked.
     pub fn new(model: &Arc<super::Model>) -> Result<Option<Self>, String> {
-        let Some(part) = &model.behaviour else { return Ok(None) };
-        Ok(Some(Self { model: model.clone(), runner: RowRunner::new(part.graph.clone())? }))
+        model.behaviour.clone().map(Self::of).transpose()
+    }
+
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of(part: Arc<BehaviourModel>) -> Result<Self, String> {
+        Ok(Self { runner: RowRunner::new(part.graph.clone())?, part })
     }
 
     /// One reading per row, in order.
@@ -107,7 +112,7 @@ impl BehaviourRunner {
     /// # Errors
     /// tract's message, where the graph does not fit its manifest.
     pub fn read(&mut self, features: &[[f32; BEHAVIOUR.len()]]) -> Result<Vec<Reading>, String> {
-        let Some(part) = &self.model.behaviour else { return Ok(Vec::new()) };
+        let part = &self.part;
         let rows: Vec<Vec<f32>> = features.iter().map(|f| part.row(f)).collect();
         let mut read: Vec<Reading> = Vec::with_capacity(rows.len());
         let run = self.runner.run(&rows, |i, output, values| match output {

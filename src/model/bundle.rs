@@ -44,7 +44,7 @@ pub struct Model {
     /// The graph of [`Manifest::future`].
     pub future: Option<Future>,
     /// Segments and anomaly.
-    pub behaviour: Option<BehaviourModel>,
+    pub behaviour: Option<Arc<BehaviourModel>>,
     /// The dense network that others are measured against.
     pub tabular: Option<Arc<TabularModel>>,
     /// How inputs and outputs were distributed where it was fitted.
@@ -166,7 +166,7 @@ impl Model {
             (None, _) => None,
             (Some(head), Some(input)) => {
                 let made = BehaviourModel::build(head, input, file("autoencoder.onnx")?);
-                Some(made.map_err(|e| wrong("autoencoder.onnx", e))?)
+                Some(Arc::new(made.map_err(|e| wrong("autoencoder.onnx", e))?))
             }
             (Some(_), None) => return Err(wrong("preprocessing.json", "it has no behaviour, which the manifest speaks of".into())),
         };
@@ -225,9 +225,10 @@ impl Model {
         let mut runner = Runner::new(self.clone()).map_err(BundleError::Golden)?;
         let mut state = vec![0.0; self.manifest.state];
         let mut outputs = BTreeMap::new();
-        // Widths are checked in any case.
-        let blank = GoldenStep { tokens: Vec::new(), bag: Vec::new(), features: vec![0.0; self.manifest.features] };
-        for (i, step) in golden.steps.iter().chain(golden.steps.is_empty().then_some(&blank)).enumerate() {
+        if golden.steps.is_empty() {
+            return Err(BundleError::Golden("golden.json has no step".into()));
+        }
+        for (i, step) in golden.steps.iter().enumerate() {
             if step.features.len() != self.manifest.features {
                 return Err(BundleError::Golden(format!("step {i} has {} features", step.features.len())));
             }
@@ -281,9 +282,13 @@ fn check_row(graph: &Arc<RowGraph>, golden: &GoldenRow) -> Result<(), String> {
     compare(&golden.outputs, &outputs)
 }
 
+/// Every output must be among the golden ones, and they among the outputs.
 fn compare(golden: &BTreeMap<String, Vec<f32>>, outputs: &BTreeMap<String, Vec<f32>>) -> Result<(), String> {
-    for (name, expected) in golden {
-        let found = outputs.get(name).ok_or_else(|| format!("there is no output {name}"))?;
+    if let Some(name) = golden.keys().find(|name| !outputs.contains_key(*name)) {
+        return Err(format!("there is no output {name}"));
+    }
+    for (name, found) in outputs {
+        let expected = golden.get(name).ok_or_else(|| format!("golden.json has no output {name}"))?;
         if found.len() != expected.len() {
             return Err(format!("output {name} has {} numbers instead of {}", found.len(), expected.len()));
         }

@@ -140,8 +140,12 @@ pub struct Column {
 pub struct Reference {
     /// The columns of the sequence layout, in its order, as the network reads them (scaled).
     pub inputs: Vec<Column>,
-    /// Outputs by name: `satisfaction.dissatisfied`, `satisfaction.value`, `churn.probability`, `spend.purchases`, `spend.amount`, and each class
-    /// task's likeliest label.
+    /// What a customer has done up to an interaction and with it, in the order of the behaviour features: what churn, spend, next need, segment and
+    /// anomaly are read from. Empty where a bundle has none of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behaviour: Vec<Column>,
+    /// Outputs by name: `satisfaction.dissatisfied`, `satisfaction.value`, `churn.probability`, `spend.purchases`, `spend.amount`, `anomaly`, each
+    /// class task's likeliest label, and that of `segment`.
     pub outputs: Vec<Column>,
 }
 
@@ -155,7 +159,7 @@ impl Reference {
     /// What is wrong with it.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let reference: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        match reference.inputs.iter().chain(&reference.outputs).find(|c| !c.histogram.is_sound()) {
+        match reference.inputs.iter().chain(&reference.behaviour).chain(&reference.outputs).find(|c| !c.histogram.is_sound()) {
             Some(column) => Err(format!("column {:?}: bins and counts do not fit", column.name)),
             None => Ok(reference),
         }
@@ -167,6 +171,7 @@ impl Reference {
 pub struct Watch {
     reference: Arc<Reference>,
     inputs: Vec<Vec<u64>>,
+    behaviour: Vec<Vec<u64>>,
     outputs: Vec<Vec<u64>>,
     interactions: u64,
 }
@@ -184,7 +189,8 @@ pub struct Drift {
 impl Watch {
     pub fn new(reference: Arc<Reference>) -> Self {
         let empty = |columns: &[Column]| columns.iter().map(|c| vec![0; c.histogram.counts().len()]).collect();
-        Self { inputs: empty(&reference.inputs), outputs: empty(&reference.outputs), interactions: 0, reference }
+        let (inputs, behaviour, outputs) = (empty(&reference.inputs), empty(&reference.behaviour), empty(&reference.outputs));
+        Self { inputs, behaviour, outputs, interactions: 0, reference }
     }
 
     /// Interactions whose inputs were counted.
@@ -196,6 +202,18 @@ impl Watch {
     pub fn input(&mut self, features: &[f32]) {
         self.interactions += 1;
         for ((column, counts), value) in self.reference.inputs.iter().zip(&mut self.inputs).zip(features) {
+            count(counts, column.histogram.bin_of_number(*value));
+        }
+    }
+
+    /// Whether [`Self::behaviour`] counts anything.
+    pub fn counts_behaviour(&self) -> bool {
+        !self.behaviour.is_empty()
+    }
+
+    /// Counts the behaviour features of a customer right after an interaction.
+    pub fn behaviour(&mut self, features: &[f32]) {
+        for ((column, counts), value) in self.reference.behaviour.iter().zip(&mut self.behaviour).zip(features) {
             count(counts, column.histogram.bin_of_number(*value));
         }
     }
@@ -217,8 +235,8 @@ impl Watch {
     /// Adds what another watch of the same reference counted.
     pub fn merge(&mut self, other: &Self) {
         self.interactions += other.interactions;
-        let pairs = self.inputs.iter_mut().zip(&other.inputs).chain(self.outputs.iter_mut().zip(&other.outputs));
-        for (into, from) in pairs {
+        let pairs = self.inputs.iter_mut().zip(&other.inputs).chain(self.behaviour.iter_mut().zip(&other.behaviour));
+        for (into, from) in pairs.chain(self.outputs.iter_mut().zip(&other.outputs)) {
             into.iter_mut().zip(from).for_each(|(a, b)| *a += b);
         }
     }
@@ -226,13 +244,13 @@ impl Watch {
     /// Forgets everything counted.
     pub fn clear(&mut self) {
         self.interactions = 0;
-        self.inputs.iter_mut().chain(&mut self.outputs).for_each(|c| c.fill(0));
+        self.inputs.iter_mut().chain(&mut self.behaviour).chain(&mut self.outputs).for_each(|c| c.fill(0));
     }
 
     /// Every column's index, inputs first, in the order of the reference.
     pub fn drift(&self) -> Vec<Drift> {
-        let columns = self.reference.inputs.iter().zip(&self.inputs).map(|c| (c, true));
-        let columns = columns.chain(self.reference.outputs.iter().zip(&self.outputs).map(|c| (c, false)));
+        let inputs = self.reference.inputs.iter().zip(&self.inputs).chain(self.reference.behaviour.iter().zip(&self.behaviour));
+        let columns = inputs.map(|c| (c, true)).chain(self.reference.outputs.iter().zip(&self.outputs).map(|c| (c, false)));
         columns
             .map(|((column, counts), is_input)| Drift {
                 name: column.name.clone(),
@@ -316,6 +334,7 @@ mod tests {
         let numbers = || Histogram::of_numbers((0..100).map(|i| i as f32 / 100.0).collect());
         let reference = Reference {
             inputs: vec![column("a", numbers()), column("b", numbers())],
+            behaviour: vec![column("behaviour.a", numbers())],
             outputs: vec![column("value", numbers()), column("intent", Histogram::of_labels(["x", "x", "y", "x"]))],
         };
         let json = serde_json::to_vec(&reference).expect("numbers and names");
@@ -326,6 +345,7 @@ mod tests {
             let half = if i % 2 == 0 { &mut watch } else { &mut other };
             // The first column as it was, the second all in its upper half.
             half.input(&[i as f32 / 100.0, 0.5 + i as f32 / 200.0]);
+            half.behaviour(&[0.1]);
             half.label("intent", if i % 4 == 0 { "y" } else { "x" });
             half.label("unheard of", "x");
             half.number("value", f32::NAN);
@@ -334,10 +354,20 @@ mod tests {
         let drift = watch.drift();
         assert_eq!(watch.interactions(), 100);
         let psi = |name: &str| drift.iter().find(|d| d.name == name).map(|d| (d.psi, d.n)).expect("a column");
-        assert!(psi("a").0 < 1e-9 && psi("b").0 > 1.0, "{drift:?}");
+        assert!(psi("a").0 < 1e-9 && psi("b").0 > 1.0 && psi("behaviour.a").0 > 1.0 && psi("behaviour.a").1 == 100, "{drift:?}");
+        assert!(watch.counts_behaviour() && drift.iter().filter(|d| d.is_input).count() == 3);
         assert_eq!((psi("intent"), psi("value")), ((0.0, 100), (0.0, 0)));
         watch.clear();
         assert!(watch.interactions() == 0 && watch.drift().iter().all(|d| d.n == 0));
+    }
+
+    #[test]
+    fn a_reference_without_behaviour_is_read() {
+        let reference = Reference::read(br#"{"inputs":[],"outputs":[]}"#).expect("as before there was any");
+        assert_eq!(serde_json::to_string(&reference).expect("JSON"), r#"{"inputs":[],"outputs":[]}"#);
+        let mut watch = Watch::new(Arc::new(reference));
+        watch.behaviour(&[1.0]);
+        assert!(!watch.counts_behaviour() && watch.drift().is_empty());
     }
 
     #[test]

@@ -109,10 +109,17 @@ pub struct Training {
     pub to: String,
     pub customers: usize,
     pub interactions: usize,
+    /// SHA-256 over what was read of interactions and labels; absent in bundles of before 2026-12.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     pub seed: u64,
     /// SHA-256 of the word vectors that the word table started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vectors: Option<String>,
+    /// Version of the bundle that this one started from or was to follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     pub horizon_days: u32,
+    /// Version of the program, and what its sources were.
     pub code: String,
 }

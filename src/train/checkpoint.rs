@@ -13,7 +13,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use super::dataset::{Dataset, Sequence, Step};
 use super::write;
 
 /// Most work that a kill costs, where an epoch is longer.
@@ -33,14 +32,12 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of the data that is fitted on and calibrated on, the settings in words, and the seed.
-    pub fn new(data: [&Dataset; 2], settings: String, seed: u64) -> Self {
-        let mut hasher = Xxh3::new();
-        data.iter().for_each(|data| add(&mut hasher, data));
+    /// Of a hash of the data, the settings in words, and the seed.
+    pub fn new(data: String, settings: String, seed: u64) -> Self {
         // The same code in another build may round otherwise.
         let program = std::env::current_exe().and_then(fs::read).map_or(0, |bytes| xxh3_128(&bytes));
         let build = format!("{} {program:032x}", env!("CARGO_PKG_VERSION"));
-        Self { data: format!("{:032x}", hasher.digest128()), settings, seed, build }
+        Self { data, settings, seed, build }
     }
 
     /// What of `other` is different.
@@ -52,30 +49,6 @@ impl Fingerprint {
             ("build of this program", self.build != other.build),
         ];
         parts.into_iter().filter(|(_, different)| *different).map(|(name, _)| name).collect()
-    }
-}
-
-/// Hashes the numbers of a data set, each list with its length, so that none runs into the next.
-fn add(hasher: &mut Xxh3, data: &Dataset) {
-    let Dataset { sequences, feature_width, vocabulary, bag_rows, tasks, vectors } = data;
-    hasher.update(format!("{feature_width} {vocabulary} {bag_rows} {tasks:?} {}", sequences.len()).as_bytes());
-    for (row, vector) in vectors {
-        hasher.update(&row.to_le_bytes());
-        vector.iter().for_each(|x| hasher.update(&x.to_le_bytes()));
-    }
-    for Sequence { customer: _, steps } in sequences {
-        hasher.update(&steps.len().to_le_bytes());
-        for Step { tokens, bag, features, actor, satisfaction, classes } in steps {
-            for list in [tokens, bag] {
-                hasher.update(&list.len().to_le_bytes());
-                list.iter().for_each(|n| hasher.update(&n.to_le_bytes()));
-            }
-            features.iter().for_each(|x| hasher.update(&x.to_le_bytes()));
-            hasher.update(&[*actor as u8]);
-            // No rating is 0 and no label is the largest number.
-            hasher.update(&satisfaction.unwrap_or(0.0).to_le_bytes());
-            classes.iter().for_each(|label| hasher.update(&label.unwrap_or(u32::MAX).to_le_bytes()));
-        }
     }
 }
 
@@ -202,25 +175,9 @@ impl Write for Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interaction::Actor;
-    use crate::train::dataset::ClassTask;
 
-    fn data() -> Dataset {
-        let step = |n: u32| Step {
-            tokens: vec![n, 2],
-            bag: vec![3],
-            features: vec![0.5],
-            actor: Actor::Customer,
-            satisfaction: Some(2.5),
-            classes: vec![Some(1)],
-        };
-        let task = ClassTask { name: "intent".into(), labels: vec!["a".into(), "b".into()], auxiliary: false };
-        let sequences = vec![Sequence { customer: "c".into(), steps: vec![step(1), step(4)] }];
-        Dataset { sequences, feature_width: 1, vocabulary: 9, bag_rows: 8, tasks: vec![task], vectors: vec![] }
-    }
-
-    fn fingerprint(data: &Dataset) -> Fingerprint {
-        Fingerprint::new([data, &Dataset::default()], "settings".into(), 1)
+    fn fingerprint() -> Fingerprint {
+        Fingerprint::new("data".into(), "settings".into(), 1)
     }
 
     fn checkpoint(dir: &Path, fingerprint: Fingerprint) -> Checkpoint {
@@ -228,36 +185,9 @@ mod tests {
     }
 
     #[test]
-    fn every_number_of_the_data_is_in_the_fingerprint() {
-        let change: [fn(&mut Dataset); 9] = [
-            |d| d.sequences[0].steps[1].tokens[0] = 5,
-            |d| d.sequences[0].steps[0].bag.push(1),
-            |d| d.sequences[0].steps[0].features[0] = -0.0,
-            |d| d.sequences[0].steps[0].actor = Actor::Agent,
-            |d| d.sequences[0].steps[0].satisfaction = None,
-            |d| d.sequences[0].steps[1].classes[0] = None,
-            |d| d.sequences[0].steps.truncate(1),
-            |d| d.tasks[0].auxiliary = true,
-            |d| d.vocabulary = 10,
-        ];
-        for (i, change) in change.into_iter().enumerate() {
-            let mut changed = data();
-            change(&mut changed);
-            assert_eq!(fingerprint(&data()).differences(&fingerprint(&changed)), ["data"], "change {i}");
-        }
-        // Moved from one list to the next, or from one part to the other.
-        let mut moved = data();
-        moved.sequences[0].steps[0].tokens = vec![1];
-        moved.sequences[0].steps[0].bag = vec![2, 3];
-        assert_ne!(fingerprint(&data()), fingerprint(&moved));
-        let swapped = Fingerprint::new([&Dataset::default(), &data()], "settings".into(), 1);
-        assert_eq!(fingerprint(&data()).differences(&swapped), ["data"]);
-    }
-
-    #[test]
     fn only_a_whole_file_of_the_same_run_is_used() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let mut kept = checkpoint(dir.path(), fingerprint(&data()));
+        let mut kept = checkpoint(dir.path(), fingerprint());
         assert_eq!(kept.load::<Vec<u32>>(), Ok(None));
         kept.offer(false, &vec![1u32]).expect("nothing to do in the middle of an epoch");
         assert!(!kept.path().exists());
@@ -266,9 +196,12 @@ mod tests {
         kept.offer(true, &vec![4u32]).expect("not yet due again");
         assert_eq!(kept.load(), Ok(Some(vec![1u32, 2, 3])));
 
-        let other = Fingerprint { settings: "others".into(), seed: 2, ..fingerprint(&data()) };
+        let other = Fingerprint { settings: "others".into(), seed: 2, ..fingerprint() };
         let why = checkpoint(dir.path(), other).load::<Vec<u32>>().expect_err("another run");
         assert_eq!(why, "it is of a run with other settings and other seed");
+        let other = Fingerprint { data: "more".into(), ..fingerprint() };
+        let why = checkpoint(dir.path(), other).load::<Vec<u32>>().expect_err("another run");
+        assert_eq!(why, "it is of a run with other data");
 
         let whole = fs::read(kept.path()).expect("the file");
         let mut flipped = whole.clone();
@@ -285,7 +218,7 @@ mod tests {
     fn what_cannot_be_written_is_said_once() {
         let dir = tempfile::tempdir().expect("temporary directory");
         fs::write(dir.path().join("file"), "").expect("a place to write");
-        let mut kept = checkpoint(&dir.path().join("file"), fingerprint(&data()));
+        let mut kept = checkpoint(&dir.path().join("file"), fingerprint());
         let said = kept.offer(true, &1).expect_err("no directory");
         assert!(said.contains("cannot write") && said.contains("file/bundle.checkpoint"), "{said}");
         kept.written = Instant::now() - MOST;

@@ -7,16 +7,13 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
-use super::prepare;
-use super::record::{read_batches, record};
+use super::record::{Sample, read_chosen, record_sample};
 use crate::alert::Policies;
 use crate::cli::usage;
-use crate::engine::{Engine, EngineConfig, Outcome, States, watch_score};
-use crate::interaction::Timestamp;
+use crate::engine::{Engine, EngineConfig, States};
+use crate::interaction::{Interaction, Timestamp};
 use crate::model::drift::Drift;
-use crate::model::{Model, Reference, Watch};
+use crate::model::{Model, Reference};
 
 /// Fewer new interactions than this say nothing: chance alone gives ten bins of `n` values an index of about 9 / n.
 const FEWEST: u64 = 500;
@@ -32,52 +29,37 @@ pub enum Verdict {
     Drifted(Vec<Drift>),
 }
 
-/// Compares the interactions after the bundle's training range with its reference. Those before are their customers' history.
+/// Compares the interactions after the bundle's training range with its reference. Those before are their customers' history. Second: the share
+/// of the customers, where `sample` left some out.
 ///
 /// # Errors
 /// Files that cannot be read; a bundle without reference.
-pub fn drifted(model: Arc<Model>, policies: Arc<Policies>, interactions: &[PathBuf], limit: f64) -> anyhow::Result<Verdict> {
-    let path = model.dir().join(Reference::FILE);
-    if !model.manifest.files.contains_key(Reference::FILE) {
+pub fn drifted(model: Arc<Model>, interactions: &[PathBuf], sample: Sample, limit: f64) -> anyhow::Result<(Verdict, Option<f64>)> {
+    if model.reference.is_none() {
         return Err(usage(format!("--if-drift {}: the bundle has no {}, train it anew", model.dir().display(), Reference::FILE)));
     }
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let reference = Reference::read(&bytes).map_err(|what| anyhow::anyhow!("{}: {what}", path.display()))?;
     let end = Timestamp::parse(&model.manifest.training.to).map_err(|e| anyhow::anyhow!("training range of the bundle: {e}"))?;
-    let mut watch = Watch::new(Arc::new(reference));
-
-    let recording = record(interactions, &[])?;
-    let mut features = vec![0.0; model.layout.width()];
-    let mut new: HashSet<&str> = HashSet::new();
-    for customer in &recording.customers {
-        for (item, row) in customer.items.iter().zip(prepare::numeric(&customer.items)) {
-            if item.occurred_at > end {
-                model.layout.scale(&row, item, &mut features);
-                watch.input(&features);
-                new.insert(&item.id);
-            }
-        }
-    }
-    let n = watch.interactions();
+    let recording = record_sample(interactions, &[], sample)?;
+    let n = recording.customers.iter().flat_map(|c| &c.items).filter(|item| item.occurred_at > end).count() as u64;
+    let sampled = recording.sampled;
     if n < FEWEST {
-        return Ok(Verdict::TooFew(n));
+        return Ok((Verdict::TooFew(n), sampled));
     }
-    let mut engine = Engine::new(model, policies, EngineConfig::default())?;
+    let customers: HashSet<Box<str>> = recording.customers.into_iter().map(|c| c.id).collect();
+    // Nobody reads alerts here.
+    let mut engine = Engine::new(model, Arc::new(Policies { all: Vec::new() }), EngineConfig::default())?;
+    engine.watch_after(end);
     let mut states = States::new();
-    read_batches(interactions, None, |batch| {
-        for outcome in engine.apply(batch, &mut states, Timestamp(0))?.outcomes {
-            if let Outcome::Scored(score) = outcome
-                && score.interaction_id.as_deref().is_some_and(|id| new.contains(id))
-            {
-                watch_score(&mut watch, &score);
-            }
-        }
+    let chosen = |i: &Interaction| sample.until.is_none_or(|until| i.occurred_at < until) && customers.contains(&i.customer_id);
+    read_chosen(interactions, chosen, |batch| {
+        engine.apply(batch, &mut states, Timestamp(0))?;
         Ok(())
     })?;
-    let mut drift = watch.drift();
+    let mut drift = engine.take_counts().map_or(Vec::new(), |watch| watch.drift());
     drift.sort_by(|a, b| b.psi.total_cmp(&a.psi));
     let beyond: Vec<Drift> = drift.iter().filter(|d| d.psi > limit).cloned().collect();
-    Ok(if beyond.is_empty() { Verdict::Steady { n, farthest: drift.into_iter().next() } } else { Verdict::Drifted(beyond) })
+    let steady = || Verdict::Steady { n, farthest: drift.first().cloned() };
+    Ok((if beyond.is_empty() { steady() } else { Verdict::Drifted(beyond) }, sampled))
 }
 
 impl Verdict {

@@ -19,6 +19,8 @@ mod fit;
 #[cfg(feature = "train")]
 mod floats;
 #[cfg(feature = "train")]
+mod lineage;
+#[cfg(feature = "train")]
 mod lookup;
 #[cfg(feature = "train")]
 pub mod make;
@@ -45,7 +47,7 @@ mod shape;
 #[cfg(feature = "train")]
 pub mod vectors;
 #[cfg(feature = "train")]
-mod write;
+pub mod write;
 
 pub mod bootstrap;
 pub mod compare;

@@ -116,11 +116,23 @@ const BATCH: usize = 1024;
 pub fn read_batches(
     paths: &[PathBuf],
     until: Option<Timestamp>,
+    each: impl FnMut(&[Interaction]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    read_chosen(paths, |interaction| until.is_none_or(|t| interaction.occurred_at < t), each)
+}
+
+/// [`read_batches`] of the interactions that `chosen` takes.
+///
+/// # Errors
+/// As [`read_interactions`].
+pub fn read_chosen(
+    paths: &[PathBuf],
+    chosen: impl Fn(&Interaction) -> bool,
     mut each: impl FnMut(&[Interaction]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     read_interactions(paths, |interaction| {
-        if until.is_none_or(|t| interaction.occurred_at < t) {
+        if chosen(&interaction) {
             batch.push(interaction);
         }
         if batch.len() == BATCH {

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use super::dataset::{Dataset, Sequence};
 use super::fit;
+use super::holdout::View;
 use super::make::{CLASSES, Heads, Prepared, value};
 use super::metrics::argmax;
 use super::network::Network;
+use crate::customer::Counters;
+use crate::features::{self, BEHAVIOUR};
 use crate::model::drift::{Column, Histogram};
-use crate::model::{Reference, Watch};
+use crate::model::{BehaviourModel, BehaviourRunner, Reference, Watch};
 
 /// About so many steps are enough for ten bins.
 const STEPS: usize = 50_000;
@@ -73,7 +76,59 @@ pub fn reference(network: &Network, prepared: &Prepared, heads: &Heads, fitted: 
     for (name, labels) in tasks {
         outputs.push(Column { name, histogram: Histogram::of_labels(labels.iter().map(String::as_str)) });
     }
-    Reference { inputs: inputs.collect(), outputs }
+    Reference { inputs: inputs.collect(), behaviour: Vec::new(), outputs }
+}
+
+/// Behaviour right after interactions of the part that was fitted on, and what segments and anomaly say of it; and the same of the judged part,
+/// counted in these bins.
+///
+/// # Errors
+/// tract's message; does not happen with a model that was built.
+pub fn behaviour(model: Option<BehaviourModel>, fitted: &[View<'_>], judged: &[View<'_>]) -> anyhow::Result<(Reference, Option<Watch>)> {
+    let rows = behaviour_rows(fitted);
+    let values = |i: usize| rows.iter().map(|row| row[i]).collect();
+    let columns = BEHAVIOUR.iter().enumerate();
+    let columns = columns.map(|(i, name)| Column { name: format!("behaviour.{name}"), histogram: Histogram::of_numbers(values(i)) });
+    let mut reference = Reference { behaviour: columns.collect(), ..Reference::default() };
+    let mut runner = model.map(|model| BehaviourRunner::of(Arc::new(model))).transpose().map_err(anyhow::Error::msg)?;
+    if let Some(runner) = &mut runner {
+        let said = runner.read(&rows).map_err(anyhow::Error::msg)?;
+        let segment = Histogram::of_labels(said.iter().map(|s| s.label.as_str()));
+        reference.outputs.push(Column { name: "segment".into(), histogram: segment });
+        reference
+            .outputs
+            .push(Column { name: "anomaly".into(), histogram: Histogram::of_numbers(said.iter().map(|s| s.anomaly).collect()) });
+    }
+    let mut watch = Watch::new(Arc::new(reference.clone()));
+    let rows = behaviour_rows(judged);
+    rows.iter().for_each(|row| watch.behaviour(row));
+    if let Some(runner) = &mut runner {
+        for said in runner.read(&rows).map_err(anyhow::Error::msg)? {
+            watch.label("segment", said.label.as_str());
+            watch.number("anomaly", said.anomaly);
+        }
+    }
+    Ok((reference, Some(watch)))
+}
+
+/// Right after every n-th interaction of the part itself, about [`STEPS`] of them.
+fn behaviour_rows(views: &[View<'_>]) -> Vec<[f32; BEHAVIOUR.len()]> {
+    let all: usize = views.iter().map(|view| view.own().count()).sum();
+    let every = all.div_ceil(STEPS).max(1);
+    let (mut rows, mut passed) = (Vec::new(), 0usize);
+    for view in views {
+        let mut counters = Counters::default();
+        for (i, item) in view.items.iter().enumerate() {
+            counters.add(item);
+            if view.contains(i) {
+                if passed.is_multiple_of(every) {
+                    rows.push(features::behaviour(&counters, item.occurred_at));
+                }
+                passed += 1;
+            }
+        }
+    }
+    rows
 }
 
 /// Counts the steps of the judged part in the bins of the reference. `is_judged` says of (sequence, step) whether it belongs to it.

@@ -48,6 +48,13 @@ impl FromStr for Source {
 }
 
 impl Source {
+    /// Version of the bundle that the vectors are of; `None` where they are of none.
+    pub fn bundle(&self) -> Option<String> {
+        let Self::Path(dir) = self else { return None };
+        let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).ok()?).ok()?;
+        manifest.get("version")?.as_str().map(String::from)
+    }
+
     /// The vectors for texts with these words and their counts: of the source's `most` most frequent words and of those that the texts have. Each needs
     /// `width` numbers; where the built-in ones have another, or know less than a quarter of the words with a letter, there are none.
     ///

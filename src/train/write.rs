@@ -11,15 +11,26 @@ use anyhow::Context as _;
 use sha2::{Digest, Sha256};
 
 use crate::cli::usage;
-use crate::model::{Manifest, hex};
+use crate::model::{Manifest, hex, registry};
 
 /// Refuses a place that a bundle must not replace.
 ///
 /// # Errors
-/// A usage error where `out` names no directory or holds something else than a bundle.
+/// A usage error where `out` names no directory, holds something else than a bundle, or lies in a registry, whose bundles never change.
 pub fn check_place(out: &Path) -> anyhow::Result<()> {
     if out.file_name().is_none() {
         return Err(usage(format!("--out {} names no directory", out.display())));
+    }
+    // A link to a registered bundle is that bundle.
+    for place in [Some(out.to_path_buf()), out.canonicalize().ok()].into_iter().flatten() {
+        let registry = parent(&place);
+        if registry.join(registry::JOURNAL).exists() {
+            return Err(usage(format!(
+                "--out {} lies in the model registry {}, whose bundles never change: name another directory, and `rapport models promote` copies it in",
+                out.display(),
+                registry.display()
+            )));
+        }
     }
     let Ok(mut entries) = fs::read_dir(out) else {
         return if out.exists() { Err(usage(format!("--out {} is a file, a directory is needed", out.display()))) } else { Ok(()) };

@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn old_interactions_and_old_models_are_forgotten() {
         let histogram = Histogram::of_numbers((0..100).map(|i| i as f32).collect());
-        let reference = Arc::new(Reference { inputs: vec![Column { name: "a feature".into(), histogram }], outputs: vec![] });
+        let reference = Arc::new(Reference { inputs: vec![Column { name: "a feature".into(), histogram }], ..Reference::default() });
         let counted = |value: fn(u32) -> f32| {
             let mut watch = Watch::new(reference.clone());
             (0..5_000).for_each(|i| watch.input(&[value(i)]));

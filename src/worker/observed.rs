@@ -66,7 +66,7 @@ impl Observed {
         }
         metrics::rebuilt(self.rebuilt);
         for disagreement in &self.challenged {
-            metrics::shadow_score(disagreement.dissatisfied, &disagreement.classes);
+            metrics::shadow_score(&disagreement.numbers, &disagreement.classes);
         }
         for change in &commit.states {
             metrics::customer_state_bytes(change.state.as_ref().map_or(0, Vec::len));

@@ -14,6 +14,7 @@ mod engine;
 mod exactly_once;
 #[cfg(feature = "train")]
 mod future;
+mod golden;
 mod http;
 mod import;
 mod kafka_log;
@@ -21,6 +22,8 @@ mod onnxruntime;
 mod process;
 mod prometheus;
 mod registry;
+#[cfg(feature = "train")]
+mod retrain;
 mod schemas;
 #[cfg(feature = "train")]
 mod segments;

@@ -69,7 +69,16 @@ pub fn job(dir: &Path, interactions: &str) -> Job {
         min_count: 1,
         ..Config::default()
     };
-    Job { interactions: vec![file], labels: vec![], vectors: Default::default(), out: dir.join("bundle"), seed: 1, until: None, config }
+    Job {
+        interactions: vec![file],
+        labels: vec![],
+        vectors: Default::default(),
+        out: dir.join("bundle"),
+        parent: None,
+        seed: 1,
+        until: None,
+        config,
+    }
 }
 
 pub fn train(job: &Job) -> Vec<String> {

@@ -193,3 +193,101 @@ fn broken_input_says_what_is_wrong_and_writes_nothing() {
         assert!(!Path::new(&out).exists());
     }
 }
+
+/// Twenty weeks of sixty customers, from a year on; every third text is the unhappy one.
+fn weeks(year: u32, name: &str, unhappy: &str) -> String {
+    let mut lines = String::new();
+    for (week, c) in (0..20u32).flat_map(|week| (0..60u32).map(move |c| (week, c))) {
+        let text = if (c + week) % 3 > 0 { "thanks this is great" } else { unhappy };
+        let (month, day) = (1 + week / 4, 1 + week % 4 * 7);
+        let rating = if (c + week) % 3 > 0 { 5 } else { 1 };
+        let _ = writeln!(
+            lines,
+            r#"{{"id":"{name}{c}-{week}","customer_id":"{name}{c}","occurred_at":"{year}-{month:02}-{day:02}T00:00:{c:02}Z","kind":"review","text":"{text}","rating":{rating}}}"#
+        );
+    }
+    lines
+}
+
+#[test]
+fn if_drift_trains_only_where_something_has_drifted() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 1, 1);
+    let settings = fs::read_to_string(dir.path().join("train.toml")).unwrap();
+    fs::write(dir.path().join("train.toml"), settings + "holdout = \"customers\"\n").unwrap();
+    let old = weeks(2024, "o", "this is broken");
+    fs::write(dir.path().join("old.jsonl"), &old).unwrap();
+    let train = |out: &str, more: &[&str]| {
+        let run = spawn(out, dir.path(), RAPPORT, &[&["train", "--config", "train.toml", "--out", out], more].concat()).wait(PATIENCE);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        let bundle = dir.path().join(out);
+        (bundle.exists().then(|| Model::load(bundle).expect("a sound bundle").manifest.clone()), run.stderr)
+    };
+    let (first, _) = train("first", &["--interactions", "old.jsonl"]);
+    let first = first.expect("trained");
+    assert_eq!(first.training.parent, None);
+    // The same again four years later, by others: nothing is new but the time.
+    fs::write(dir.path().join("steady.jsonl"), old.clone() + &weeks(2028, "n", "this is broken")).unwrap();
+    let (next, said) = train("next", &["--interactions", "steady.jsonl", "--if-drift", "first"]);
+    assert!(next.is_none() && said.contains("not trained: no input or output of 1200 new interactions"), "{said}");
+    fs::write(dir.path().join("drifted.jsonl"), old + &weeks(2028, "n", "broken! and this? is 4 very long new story of it all")).unwrap();
+    // As of a time before it, nothing has come.
+    let drifted = ["--interactions", "drifted.jsonl", "--if-drift", "first"];
+    let (next, said) = train("next", &[&drifted[..], &["--until", "2028-01-01T00:00:00Z"]].concat());
+    assert!(next.is_none() && said.contains("not trained: 0 interactions are newer"), "{said}");
+    let (next, said) = train("next", &[&drifted[..], &["--drift-limit", "100"]].concat());
+    assert!(next.is_none() && said.contains("not trained: no input or output"), "{said}");
+    let (next, said) = train("next", &[&drifted[..], &["--max-interactions", "1200"]].concat());
+    assert!(
+        said.contains("population stability index above 0.2: input ") && said.contains("% of the customers (--max-interactions)"),
+        "{said}"
+    );
+    let training = next.expect("trained").training;
+    assert_eq!(training.parent.as_deref(), Some(first.version.as_str()));
+    assert!(training.data.as_ref().is_some_and(|data| data.len() == 64 && Some(data) != first.training.data.as_ref()), "{training:?}");
+    assert!(training.code.starts_with(concat!(env!("CARGO_PKG_VERSION"), "+src.")), "{training:?}");
+    // The word table of a bundle makes it the parent.
+    let (third, _) = train("third", &["--interactions", "old.jsonl", "--vectors", "next"]);
+    let third = third.expect("trained");
+    assert_eq!(
+        third.training.parent,
+        Some(fs::read_to_string(dir.path().join("next/manifest.json")).map(|m| manifest_version(&m)).unwrap())
+    );
+    assert_eq!(third.training.data, first.training.data, "the same interactions");
+    let report = fs::read_to_string(dir.path().join("third/report.html")).unwrap();
+    for part in [third.training.data.unwrap(), third.training.code, third.training.parent.unwrap()] {
+        assert!(report.contains(&part), "{part}");
+    }
+}
+
+fn manifest_version(manifest: &str) -> String {
+    let manifest: serde_json::Value = serde_json::from_str(manifest).unwrap();
+    manifest["version"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_registered_bundle_is_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 60, 1);
+    assert_eq!(spawn("first", dir.path(), RAPPORT, &ARGUMENTS).wait(PATIENCE).code, Some(0));
+    let registry = dir.path().join("registry");
+    let registry_text = registry.to_str().unwrap();
+    fs::write(dir.path().join("rapport.toml"), format!("[model]\ndir = \"none\"\nregistry = {registry_text:?}\n")).unwrap();
+    let promoted = spawn("promote", dir.path(), RAPPORT, &["models", "promote", "bundle", "--force", "the first"]).wait(PATIENCE);
+    assert_eq!(promoted.code, Some(0), "{}", promoted.stderr);
+    let registered = registry.join(promoted.stdout.trim());
+    let before = files(&registered);
+    std::os::unix::fs::symlink(&registered, dir.path().join("link")).unwrap();
+    for out in [registered.to_str().unwrap(), "registry/next", "link"] {
+        let arguments = [&ARGUMENTS[..ARGUMENTS.len() - 1], &[out, "--seed", "2"]].concat();
+        let refused = spawn("again", dir.path(), RAPPORT, &arguments).wait(PATIENCE);
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("lies in the model registry") && refused.stderr.contains("rapport models promote"),
+            "{}",
+            refused.stderr
+        );
+    }
+    assert_eq!(files(&registered), before);
+    assert!(!registry.join("next").exists());
+}

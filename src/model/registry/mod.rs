@@ -16,7 +16,8 @@ use super::{BundleError, Model, hex};
 use crate::interaction::Timestamp;
 pub use journal::{Action, Entry};
 
-const JOURNAL: &str = "registry.json";
+/// Name of the journal in a registry's directory.
+pub const JOURNAL: &str = "registry.json";
 const LOCK: &str = ".lock";
 
 /// Why the registry refused. Each message says what to do.

@@ -337,7 +337,7 @@ impl<'a> Data<'a> {
         let column = |(name, values): (&str, Vec<f32>)| Column { name: name.into(), histogram: Histogram::of_numbers(values) };
         let need = said.needs.map(|needs| Column { name: NEXT_NEED.into(), histogram: Histogram::of_labels(needs) });
         let outputs: Vec<Column> = said.numbers.into_iter().map(column).chain(need).collect();
-        let mut watch = Watch::new(Arc::new(Reference { inputs: Vec::new(), outputs: outputs.clone() }));
+        let mut watch = Watch::new(Arc::new(Reference { outputs: outputs.clone(), ..Reference::default() }));
         let said = self.said(head, net, others);
         said.numbers.iter().for_each(|(name, values)| values.iter().for_each(|value| watch.number(name, *value)));
         said.needs.into_iter().flatten().for_each(|label| watch.label(NEXT_NEED, label));
@@ -445,6 +445,7 @@ mod tests {
             labels: vec![],
             vectors: Default::default(),
             out: dir.join("bundle"),
+            parent: None,
             seed: 3,
             until: None,
             config: small,

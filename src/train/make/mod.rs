@@ -30,10 +30,10 @@ use super::report::{self, Report};
 use super::shape::Shape;
 use super::slices::Names;
 use super::vectors::Source;
-use super::{SATISFACTION_CLASSES, TFIDF, fit, future, reference, satisfaction_class, search, segments, tabular, write};
+use super::{SATISFACTION_CLASSES, TFIDF, fit, future, lineage, reference, satisfaction_class, search, segments, tabular, write};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
-use crate::model::{Reference, TabularModel};
+use crate::model::{BehaviourHead, BehaviourModel, Reference, TabularModel};
 
 /// What to train from and where to put it.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Job {
     /// Word vectors as a start of the word table.
     pub vectors: Source,
     pub out: PathBuf,
+    /// Version of the bundle that this one follows; where `vectors` are a bundle's, that is the one.
+    pub parent: Option<String>,
     pub seed: u64,
     /// Interactions at or after it are not read.
     pub until: Option<Timestamp>,
@@ -66,10 +68,14 @@ pub struct Made {
     pub tasks: BTreeMap<String, TaskReport>,
 }
 
-/// Event times of the first and the last interaction.
-pub struct Span {
+/// Where a bundle comes from.
+pub struct Origin {
+    /// Event times of the first and the last interaction.
     pub from: Timestamp,
     pub to: Timestamp,
+    /// See [`lineage::data_hash`].
+    pub data: String,
+    pub parent: Option<String>,
 }
 
 /// Trains a bundle.
@@ -85,6 +91,8 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         let what = format!("there is no valid interaction in the input ({} records rejected)", recording.counts.rejected);
         return Err(usage(what));
     };
+    let parent = job.vectors.bundle().or_else(|| job.parent.clone());
+    let origin = Origin { from, to, data: lineage::data_hash(&recording), parent };
     let mut notes = Notes::new(&mut progress);
     notes.sampled(&recording, job.config.max_interactions);
     notes.counts(&recording.counts);
@@ -110,7 +118,9 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     prepared.layout.tabular = behaviour.tabular;
     let [fitted, calibration, judged] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| prepared.dataset(views));
     let architecture = prepared.architecture(&job.config);
-    let fingerprint = Fingerprint::new([&fitted, &calibration], format!("{:?} {architecture:?}", job.config), job.seed);
+    // What is read decides what is fitted on.
+    let read = format!("{} {}", origin.data, prepared.vectors.hash);
+    let fingerprint = Fingerprint::new(read, format!("{:?} {architecture:?}", job.config), job.seed);
     let mut checkpoint = Checkpoint::beside(&job.out, fingerprint);
     let (fit::Fitted { network, epochs, kept }, trials) =
         search::search(&fitted, &calibration, &architecture, &job.config, job.seed, &mut checkpoint, &mut notes);
@@ -133,12 +143,24 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         tabular::add(report, &task, &rows, &dense.into(), &recording)?;
     }
     let mut reference = reference::reference(&network, &prepared, &heads, &fitted);
-    let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &Span { from, to });
-    manifest.behaviour = behaviour.head;
+    let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &origin);
     let future = future::train::train(&recording, &job.config, holdout, job.seed, &mut notes)?;
     let ahead = future.as_ref().map(|made| made.report.clone());
+    let (read, seen) = if behaviour.head.is_some() || future.is_some() {
+        let autoencoder = behaviour_model(behaviour.head.as_ref(), &prepared, &files)?;
+        reference::behaviour(autoencoder, &parts.fit, &parts.judge)?
+    } else {
+        Default::default()
+    };
     let watch = reference::watch(&network, &prepared, &heads, &reference, &judged, |sequence, step| parts.judge[sequence].contains(step));
     let mut outputs = report::shifts(&watch);
+    let mut inputs = watch.drift();
+    if let Some(seen) = &seen {
+        outputs.extend(report::shifts(seen));
+        inputs.extend(seen.drift());
+    }
+    reference.behaviour = read.behaviour;
+    reference.outputs.extend(read.outputs);
     let mut future_losses = Vec::new();
     if let Some(made) = future {
         future_losses = made.losses;
@@ -150,16 +172,17 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
             metrics.extend(made.report.metrics()?);
         }
     }
+    manifest.behaviour = behaviour.head;
     files.insert(Reference::FILE.into(), json_file(&reference)?);
     let report = Report {
         model: String::new(),
-        data: data(job, &recording, &holdout, &parts, &Span { from, to }),
+        data: data(job, &recording, &holdout, &parts, &origin),
         tasks: tasks.clone(),
         epochs,
         kept_epoch: kept,
         trials: if trials.len() > 1 { trials } else { Vec::new() },
         outputs,
-        inputs: watch.drift().into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
+        inputs: inputs.into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
         left_out: notes.into_left_out(),
         future_losses,
         segments: behaviour.profiles,
@@ -170,8 +193,18 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     Ok(Made { version, counts: recording.counts, tasks })
 }
 
+/// What segments and anomaly are read by, where they were trained.
+fn behaviour_model(
+    head: Option<&BehaviourHead>,
+    prepared: &Prepared,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> anyhow::Result<Option<BehaviourModel>> {
+    let (Some(head), Some(input), Some(graph)) = (head, &prepared.layout.behaviour, files.get("autoencoder.onnx")) else { return Ok(None) };
+    BehaviourModel::build(head, input, graph).map(Some).map_err(anyhow::Error::msg)
+}
+
 /// What the report says of the data.
-fn data(job: &Job, recording: &Recording, holdout: &Holdout, parts: &Parts<'_>, span: &Span) -> report::Data {
+fn data(job: &Job, recording: &Recording, holdout: &Holdout, parts: &Parts<'_>, origin: &Origin) -> report::Data {
     let size = |part, views: &[View<'_>]| report::PartSize {
         part,
         customers: views.len(),
@@ -180,8 +213,8 @@ fn data(job: &Job, recording: &Recording, holdout: &Holdout, parts: &Parts<'_>, 
     };
     let counts = &recording.counts;
     report::Data {
-        from: span.from.to_string(),
-        to: span.to.to_string(),
+        from: origin.from.to_string(),
+        to: origin.to.to_string(),
         customers: recording.customers.len(),
         interactions: counts.interactions,
         labels: counts.labels,
@@ -190,7 +223,9 @@ fn data(job: &Job, recording: &Recording, holdout: &Holdout, parts: &Parts<'_>, 
         duplicates: counts.duplicates,
         seed: job.seed,
         horizon_days: job.config.horizon_days,
-        code: env!("CARGO_PKG_VERSION").into(),
+        hash: origin.data.clone(),
+        parent: origin.parent.clone(),
+        code: lineage::CODE.into(),
         holdout: holdout.to_string(),
         parts: vec![size("fitted on", &parts.fit), size("calibrated on", &parts.calibrate), size("judged on", &parts.judge)],
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::golden::golden;
 use super::heads::Heads;
 use super::notes::Notes;
-use super::{Job, Span};
+use super::{Job, Origin};
 use crate::customer::words;
 use crate::features::NUMERIC;
 use crate::model::{ClassHead, FORMAT, Golden, GoldenRow, Layout, Manifest, SatisfactionHead, TokenizerFile, Training};
@@ -15,6 +15,7 @@ use crate::train::config::Config;
 use crate::train::dataset::{ClassTask, Dataset};
 use crate::train::holdout::View;
 use crate::train::judge::TaskReport;
+use crate::train::lineage::CODE;
 use crate::train::network::{Architecture, Network, TaskShape};
 use crate::train::record::Recording;
 use crate::train::vectors::Vectors;
@@ -136,7 +137,7 @@ impl Prepared {
         network: &Network,
         heads: &Heads,
         tasks: &BTreeMap<String, TaskReport>,
-        span: &Span,
+        origin: &Origin,
     ) -> Manifest {
         let widths = onnx::widths(network);
         let satisfaction = self.satisfaction.then(|| SatisfactionHead {
@@ -166,14 +167,16 @@ impl Prepared {
             future: None,
             behaviour: None,
             training: Training {
-                from: span.from.to_string(),
-                to: span.to.to_string(),
+                from: origin.from.to_string(),
+                to: origin.to.to_string(),
                 customers: recording.customers.len(),
                 interactions: recording.counts.interactions,
+                data: Some(origin.data.clone()),
                 seed: job.seed,
                 vectors: (!self.vectors.words.is_empty()).then(|| self.vectors.hash.clone()),
+                parent: origin.parent.clone(),
                 horizon_days: job.config.horizon_days,
-                code: env!("CARGO_PKG_VERSION").into(),
+                code: CODE.into(),
             },
             metrics: Value::Object(metrics.collect()),
             files: BTreeMap::new(),

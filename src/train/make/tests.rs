@@ -58,6 +58,7 @@ fn data(dir: &Path, satisfaction: bool, intent: bool, text: bool) -> Job {
         labels: vec![dir.join("l.jsonl")],
         vectors: Source::default(),
         out: dir.join("bundle"),
+        parent: None,
         seed: 3,
         until: None,
         config: config(),
@@ -259,7 +260,7 @@ fn training_waits_for_drift() {
     let judge = |lines: &str| {
         let path = dir.path().join("new.jsonl");
         fs::write(&path, lines).expect("temporary file");
-        drifted(model.clone(), Arc::new(Policies::standard()), &[path], 0.2).expect("comparable")
+        drifted(model.clone(), &[path], Sample::default(), 0.2).expect("comparable").0
     };
     let old = fs::read_to_string(&job.interactions[0]).expect("interactions");
     assert_eq!(judge(&old), Verdict::TooFew(0));

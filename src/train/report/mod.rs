@@ -63,6 +63,10 @@ pub struct Data {
     pub duplicates: usize,
     pub seed: u64,
     pub horizon_days: u32,
+    /// SHA-256 over what was read.
+    pub hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     pub code: String,
     /// How the parts were chosen, in words.
     pub holdout: String,

@@ -44,7 +44,11 @@ pub fn page(report: &Report) -> anyhow::Result<String> {
 fn opening(report: &Report) -> String {
     let d = &report.data;
     let range = format!("{} to {}", d.from.get(..10).unwrap_or(&d.from), d.to.get(..10).unwrap_or(&d.to));
-    format!("Trained on {} interactions of {} customers, {range}; seed {}, rapport {}.", d.interactions, d.customers, d.seed, d.code)
+    let parent = d.parent.as_ref().map_or(String::new(), |parent| format!("; follows {parent}"));
+    format!(
+        "Trained on {} interactions of {} customers, {range}, of SHA-256 {}; seed {}, rapport {}{parent}.",
+        d.interactions, d.customers, d.hash, d.seed, d.code
+    )
 }
 
 pub fn percent(x: f64) -> String {

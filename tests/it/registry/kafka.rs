@@ -4,10 +4,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::Value;
+
+use rapport::alert::Policies;
+use rapport::engine::{Engine, EngineConfig, States};
+use rapport::interaction::{DecodeOptions, Timestamp, decode};
+use rapport::model::Model;
 
 use super::{Desk, comparable, lines};
 use crate::brokers::{shared, unique};
@@ -129,10 +136,12 @@ fn a_swap_under_load_loses_nothing_and_repeats_nothing() {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut last: BTreeMap<String, usize> = BTreeMap::new();
     let mut by_model = [0, 0];
+    let mut models: BTreeMap<String, usize> = BTreeMap::new();
     for record in cluster.consume_committed(&format!("{prefix}.scores")) {
         let (id, score) = comparable(&record.value.expect("a score"));
         let model = versions.iter().position(|v| score["model"] == v.as_str()).expect("one of the two");
         assert_eq!(score, expected[model][&id], "as if {} had scored all of the history", versions[model]);
+        models.insert(id.clone(), model);
         *seen.entry(id).or_default() += 1;
         by_model[model] += 1;
         // In a partition's order, a customer's scores never go back to the old model.
@@ -143,6 +152,27 @@ fn a_swap_under_load_loses_nothing_and_repeats_nothing() {
     assert_eq!(seen.len(), all.len(), "none lost");
     assert!(seen.values().all(|n| *n == 1), "none twice");
     assert!(by_model[0] > 300 && by_model[1] > 300, "{by_model:?}");
+
+    // Alerts are those of engines that change between the same two interactions of each customer, and no others: none from the swap alone.
+    let policies = Arc::new(Policies::standard());
+    let engine = |name: &str| {
+        let model = Model::load(desk.file(name)).expect("a bundle");
+        Engine::new(model, policies.clone(), EngineConfig::default()).expect("runs")
+    };
+    let (mut engines, mut states, mut raised) = (["a", "b"].map(engine), States::new(), Vec::new());
+    for line in &all {
+        let interaction = decode(line.trim_end().as_bytes(), DecodeOptions::default()).expect("valid").interaction;
+        let effects = engines[models[&*interaction.id]].apply(&[interaction], &mut states, Timestamp(0)).expect("scored");
+        raised.extend(effects.alerts.into_iter().map(|(_, alert)| serde_json::to_value(alert).expect("JSON")));
+    }
+    let alerts = cluster.consume_committed(&format!("{prefix}.alerts")).into_iter();
+    let mut alerts: Vec<Value> = alerts.map(|r| serde_json::from_slice(&r.value.expect("an alert")).expect("JSON")).collect();
+    let key = |alert: &Value| (alert["id"].to_string(), alert["at"].to_string(), alert["state"].to_string());
+    raised.sort_by_key(key);
+    alerts.sort_by_key(key);
+    let by = |model: usize| raised.iter().filter(|a| models[a["interaction_id"].as_str().expect("an id")] == model).count();
+    assert!(by(0) > 3 && by(1) > 3, "both raise alerts: {} and {}", by(0), by(1));
+    assert_eq!(alerts, raised);
 
     // A service without that journal, and with another champion in model.dir, follows the topic.
     fs::remove_file(desk.file("registry/registry.json")).expect("the journal");

@@ -1,6 +1,8 @@
 //! The registry from the command line, and what a running service makes of it: swap, rollback, shadow, and bundles that must not serve.
 
+mod drift;
 mod kafka;
+mod promote;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -222,6 +224,8 @@ fn a_running_service_takes_up_what_is_promoted_and_rolled_back() {
 #[test]
 fn a_challenger_scores_in_shadow_and_changes_nothing() {
     let desk = Desk::new();
+    bundle::write_ahead(&desk.file("a"), 1, 90);
+    bundle::write_ahead(&desk.file("b"), 2, 90);
     let all = lines(30, 10);
     fs::write(desk.file("interactions.jsonl"), all.concat()).expect("interactions");
     let expected = ["a", "b"].map(|name| desk.expected(name));
@@ -251,6 +255,19 @@ fn a_challenger_scores_in_shadow_and_changes_nothing() {
     let told = desk.metric("rapport_shadow_dissatisfied_difference_sum").expect("a metric");
     assert!(sum > 0.0 && (told - sum).abs() < 1e-3 * sum, "{told} instead of {sum}");
     assert!(desk.metric("rapport_shadow_class_total{same=\"no\",task=\"intent\"}").expect("a metric") > 0.0);
+    let of = |n: usize, score: &Value| expected[n][score["interaction_id"].as_str().unwrap()].clone();
+    for (name, key) in [("churn", "/churn/probability"), ("anomaly", "/anomaly")] {
+        let number = |n, score| of(n, score).pointer(key).and_then(Value::as_f64).expect("a number");
+        let sum: f64 = theirs.iter().map(|score| (number(0, score) - number(1, score)).abs()).sum();
+        let told = desk.metric(&format!("rapport_shadow_{name}_difference_sum")).expect("a metric");
+        assert!(sum > 0.0 && (told - sum).abs() < 1e-3 * sum, "{name}: {told} instead of {sum}");
+    }
+    for name in ["purchases", "amount"] {
+        assert_eq!(desk.metric(&format!("rapport_shadow_{name}_difference_count")), Some(after.len() as f64));
+    }
+    let same = theirs.iter().filter(|s| of(0, s)["segment"]["label"] == of(1, s)["segment"]["label"]).count() as f64;
+    let told = desk.metric("rapport_shadow_class_total{same=\"yes\",task=\"segment\"}");
+    assert_eq!(told.unwrap_or(0.0), same);
 
     desk.done(&["rollback", "--shadow"]);
     eventually("no shadow", SOON, || (!desk.get("/metrics")?.contains("rapport_shadow_model_info{")).then_some(()));

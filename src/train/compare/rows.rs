@@ -1,0 +1,162 @@
+//! How well each of two scores of an interaction fits what was labelled, or what came true.
+//!
+//! Knows scores, labels and timelines; no models.
+
+use std::collections::BTreeMap;
+
+use crate::customer::words;
+use crate::engine::{ClassScore, Score};
+use crate::interaction::{SATISFACTION, Timestamp};
+use crate::train::future::timeline::Timeline;
+use crate::train::record::Labels;
+use crate::train::{metrics, satisfaction_class};
+
+/// Customer, and how well champion and challenger did.
+pub(super) type Row = (u32, [f32; 2]);
+
+#[derive(Default)]
+pub(super) struct Rows {
+    by_measure: BTreeMap<(String, &'static str), Vec<Row>>,
+    /// Sums of the squares of what came true, beside the rows of `spend`.
+    squares: BTreeMap<&'static str, f64>,
+}
+
+impl Rows {
+    fn add(&mut self, head: &str, measure: &'static str, customer: usize, values: [f32; 2]) {
+        self.by_measure.entry((head.to_owned(), measure)).or_default().push((customer as u32, values));
+    }
+
+    pub fn labelled(&mut self, customer: usize, labels: &Labels, scores: [&Score; 2]) {
+        if let (Some(mean), [Some(a), Some(b)]) = (labels.satisfaction, scores.map(|s| s.satisfaction)) {
+            let class = satisfaction_class(mean);
+            let p = [a, b].map(|s| [s.dissatisfied, s.neutral, s.satisfied]);
+            let right = p.map(|p| f32::from(metrics::argmax(&p) == class));
+            let distance = p.map(|p| (0..p.len()).map(|i| (p[i] - f32::from(i == class)).powi(2)).sum::<f32>());
+            self.add(SATISFACTION, "accuracy", customer, right);
+            self.add(SATISFACTION, "quadratic", customer, distance.map(|d| 1.0 - d / 2.0));
+        }
+        for (task, label) in &labels.classes {
+            self.class(customer, task, |named| named == &**label, scores);
+        }
+    }
+
+    /// A label that a score does not name has no probability; a score that says "unknown" names none.
+    fn class(&mut self, customer: usize, task: &str, is_label: impl Fn(&str) -> bool, scores: [&Score; 2]) {
+        let mut values = [[0.0; 2]; 2];
+        for (n, score) in scores.into_iter().enumerate() {
+            let find = |name: &str| score.classes.iter().find(|(task, _)| task.as_str() == name).map(|(_, s)| s);
+            let Some(ClassScore::Top(top)) = find(task) else { return };
+            let unknown = matches!(find(&format!("{task}_unknown")), Some(ClassScore::Unknown(true)));
+            let right = !unknown && top.first().is_some_and(|t| is_label(t.label.as_str()));
+            let mut distance: f32 = top.iter().map(|t| (t.probability - f32::from(is_label(t.label.as_str()))).powi(2)).sum();
+            if !top.iter().any(|t| is_label(t.label.as_str())) {
+                distance += 1.0;
+            }
+            values[0][n] = f32::from(right);
+            values[1][n] = 1.0 - distance / 2.0;
+        }
+        self.add(task, "accuracy", customer, values[0]);
+        self.add(task, "quadratic", customer, values[1]);
+    }
+
+    /// What came after an interaction at `at` and before `until`: the labels of training. Both scores look as far.
+    pub fn future(&mut self, customer: usize, timeline: &Timeline<'_>, at: Timestamp, until: Timestamp, scores: [&Score; 2]) {
+        let came = timeline.outcome(timeline.before(Timestamp(at.0 + 1)), until);
+        if let [Some(a), Some(b)] = scores.map(|s| s.churn) {
+            let p = [a.probability, b.probability];
+            self.add("churn", "accuracy", customer, p.map(|p| f32::from((p >= 0.5) != came.returned)));
+            self.add("churn", "quadratic", customer, p.map(|p| 1.0 - (p - f32::from(!came.returned)).powi(2)));
+        }
+        if let [Some(a), Some(b)] = scores.map(|s| s.spend) {
+            self.number("purchases", customer, [a.purchases, b.purchases], came.purchases as f32);
+            self.number("amount", customer, [a.amount, b.amount], came.amount as f32);
+        }
+        if came.need != 0 {
+            self.class(customer, "next_need", |named| words::hash(named) == came.need, scores);
+        }
+    }
+
+    /// Absolute errors, until [`Self::finish`].
+    fn number(&mut self, measure: &'static str, customer: usize, said: [f32; 2], came: f32) {
+        self.add("spend", measure, customer, said.map(|said| (said - came).abs()));
+        *self.squares.entry(measure).or_default() += f64::from(came).powi(2);
+    }
+
+    /// All rows by head and measure, errors in parts of what came true. Where nothing came there is nothing to be measured in.
+    pub fn finish(mut self) -> BTreeMap<(String, &'static str), Vec<Row>> {
+        for (measure, squares) in &self.squares {
+            let key = ("spend".to_owned(), *measure);
+            if *squares == 0.0 {
+                self.by_measure.remove(&key);
+            } else if let Some(rows) = self.by_measure.get_mut(&key) {
+                let scale = (squares / rows.len() as f64).sqrt() as f32;
+                rows.iter_mut().for_each(|(_, values)| *values = values.map(|error| 1.0 - error / scale));
+            }
+        }
+        self.by_measure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Churn, ClassProbability, Spend};
+    use crate::interaction::Name;
+    use crate::train::future::timeline::tests::customer;
+
+    fn at(t: &str) -> Timestamp {
+        Timestamp::parse(t).expect("a time")
+    }
+
+    /// Says that a customer leaves with this probability, buys once for this amount, and needs this.
+    fn score(churn: f32, amount: f32, need: &str) -> Score {
+        let horizon_days = 2;
+        let top = ClassScore::Top(vec![ClassProbability { label: Name::from(need), probability: 1.0 }]);
+        Score {
+            customer_id: "c".into(),
+            interaction_id: None,
+            occurred_at: Timestamp(0),
+            scored_at: Timestamp(0),
+            model: Name::from("m"),
+            satisfaction: None,
+            classes: BTreeMap::from([(Name::from("next_need"), top)]),
+            churn: Some(Churn { probability: churn, horizon_days }),
+            spend: Some(Spend { purchases: 1.0, amount, horizon_days }),
+            segment: None,
+            anomaly: None,
+        }
+    }
+
+    #[test]
+    fn what_came_is_strictly_after_and_before_the_end() {
+        let c = customer(
+            "c",
+            &[
+                ("2026-01-01T10:00:00Z", r#""kind":"purchase","amount":9,"category":"a""#),
+                ("2026-01-02T10:00:00Z", r#""kind":"purchase","amount":4,"category":"b""#),
+                ("2026-01-04T10:00:00Z", r#""kind":"purchase","amount":2,"category":"c""#),
+            ],
+        );
+        let timeline = Timeline::new(&c);
+        let mut rows = Rows::default();
+        let scores = [&score(0.1, 4.0, "b"), &score(0.9, 0.0, "c")];
+        rows.future(0, &timeline, at("2026-01-01T10:00:00Z"), at("2026-01-04T10:00:00Z"), scores);
+        let found = rows.finish();
+        let values = |head: &str, measure| found[&(head.to_owned(), measure)][0].1;
+        assert_eq!(values("churn", "accuracy"), [1.0, 0.0]);
+        assert_eq!((values("spend", "purchases"), values("spend", "amount")), ([1.0, 1.0], [1.0, 0.0]));
+        // What comes at the end itself is none of it, and what is later is no next need.
+        assert_eq!(values("next_need", "accuracy"), [1.0, 0.0]);
+    }
+
+    #[test]
+    fn where_nothing_came_there_is_no_spend_and_no_need_to_judge() {
+        let c = customer("c", &[("2026-01-01T10:00:00Z", r#""kind":"purchase","amount":9,"category":"a""#)]);
+        let mut rows = Rows::default();
+        let scores = [&score(0.9, 4.0, "b"), &score(0.1, 0.0, "c")];
+        rows.future(0, &Timeline::new(&c), at("2026-01-01T10:00:00Z"), at("2026-01-03T10:00:00Z"), scores);
+        let found = rows.finish();
+        assert!(found.keys().all(|(head, _)| head == "churn"), "{:?}", found.keys());
+        assert_eq!(found[&("churn".to_owned(), "accuracy")][0].1, [1.0, 0.0]);
+    }
+}
