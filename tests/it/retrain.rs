@@ -12,8 +12,8 @@ use crate::process::{Finished, Process, RAPPORT, cache, root};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Customers who buy every week or so, until one purchase in fifteen is their last. Days count from the first of January 2026; from `dear` on
-/// everything costs ten times as much.
+/// Customers who buy every two or three days, until one purchase in fifteen is their last. Days count from the first of January 2026; from `dear` on
+/// everything costs three times as much.
 fn purchases(days: i64, dear: i64) -> String {
     let (mut lines, mut state) = (Vec::new(), 7u64);
     let mut random = |n: u64| {
@@ -24,7 +24,7 @@ fn purchases(days: i64, dear: i64) -> String {
         let mut day = c * 7 % (days - 10);
         let mut n = 0;
         while day < days {
-            let amount = (10 + c % 5) * if day >= dear { 10 } else { 1 };
+            let amount = (10 + c % 5) * if day >= dear { 3 } else { 1 };
             let at = chrono::DateTime::from_timestamp(1_767_225_600 + day * 86_400 + c, 0).expect("a time").to_rfc3339();
             lines.push((
                 day * 86_400 + c,
@@ -33,7 +33,7 @@ fn purchases(days: i64, dear: i64) -> String {
             if random(15) == 0 {
                 break;
             }
-            day += 5 + random(5) as i64;
+            day += 1 + random(4) as i64;
             n += 1;
         }
     }
@@ -54,7 +54,7 @@ impl Job {
         let registry = job.file("registry");
         // Nothing serves yet.
         fs::write(job.file("rapport.toml"), format!("[model]\ndir = \"none\"\nregistry = {registry:?}\n")).expect("a configuration");
-        let small = "epochs = 1\nembedding = 8\nfilters = 4\nbag = 8\nvector = 8\nhidden = 8\nbag_rows = 16384\n";
+        let small = "horizon_days = 14\nepochs = 1\nembedding = 8\nfilters = 4\nbag = 8\nvector = 8\nhidden = 8\nbag_rows = 16384\n";
         fs::write(job.file("train.toml"), small).expect("settings");
         // `date -u -d "N days ago" +FORMAT`, as of the last day of the archive.
         let date = "#!/bin/sh\nexec /usr/bin/env -i /bin/date -u -d \"2026-06-30 00:00 UTC $3\" \"$4\"\n";
@@ -95,8 +95,8 @@ impl Job {
 #[test]
 fn a_company_of_purchases_alone_is_retrained_and_judged_by_what_came() {
     let job = Job::new();
-    // The archive ends on the day before the job runs; in its last weeks prices rise.
-    fs::write(job.file("archive/interactions/2026.jsonl"), purchases(180, 120)).expect("an archive");
+    // The archive ends on the day before the job runs; prices rise after what the first round fits on.
+    fs::write(job.file("archive/interactions/2026.jsonl"), purchases(180, 90)).expect("an archive");
     let first = job.round("62");
     assert_eq!(first.code, Some(0), "{}", first.stderr);
     let journal = job.journal();

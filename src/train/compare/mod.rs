@@ -161,13 +161,13 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// As far as the champion, whatever the challenger was trained for: churn and spend have an answer for any horizon. At most half of the time
-    /// that there is to judge by, so that at least the interactions of its first half have a known outcome.
+    /// As far as the champion, whatever the challenger was trained for: churn and spend have an answer for any horizon. At most about half of
+    /// the time that there is to judge by, so that the interactions of its first half have a known outcome.
     fn new([champion, challenger]: [&Arc<Model>; 2], from: Timestamp, recording: &Recording) -> Self {
         let end = end_of_data(recording).unwrap_or(from);
         let span = end.days_since(from);
         let champions = champion.manifest.future.as_ref().filter(|_| challenger.manifest.future.is_some()).map(|head| head.horizon_days);
-        let days = champions.map(|days| days.min((span / 2.0) as u32)).filter(|days| *days > 0);
+        let days = champions.map(|days| days.min((span / 2.0).round() as u32)).filter(|days| *days > 0);
         Self { days, span, end }
     }
 
@@ -180,7 +180,7 @@ impl Ahead {
     fn why_not(&self, head: &str) -> String {
         match (head, self.days) {
             ("segment" | "anomaly", _) => "no label says what is right".into(),
-            ("churn" | "spend" | "next_need", None) => format!("the interactions to judge by span {:.1} days, two are needed", self.span),
+            ("churn" | "spend" | "next_need", None) => format!("the interactions to judge by span {:.1} days, one is needed", self.span),
             ("spend", Some(days)) => format!("nobody purchased within {days} days"),
             ("next_need", Some(days)) => format!("no category came within {days} days"),
             _ => "there is no label".into(),

@@ -155,7 +155,7 @@ fn few_days_judge_nothing_ahead_and_say_so() {
     let desk = desk(&[("again", &|_| {})]);
     fs::write(desk.file("day.jsonl"), purchases(1)).expect("interactions");
     let by = ["promote", "again", "--interactions", "day.jsonl"];
-    let why = "churn: the interactions to judge by span 0.7 days, two are needed";
+    let why = "churn: the interactions to judge by span 0.7 days, one is needed";
     desk.refused(&by, 1, &["there is nothing to judge", why]);
     // With labels of something else it passes, and the journal keeps what was not judged.
     let rated = purchases(1).replace("\"amount\":", "\"rating\":4,\"amount\":");
