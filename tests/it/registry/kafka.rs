@@ -163,7 +163,9 @@ fn a_swap_under_load_loses_nothing_and_repeats_nothing() {
     for line in &all {
         let interaction = decode(line.trim_end().as_bytes(), DecodeOptions::default()).expect("valid").interaction;
         let effects = engines[models[&*interaction.id]].apply(&[interaction], &mut states, Timestamp(0)).expect("scored");
-        raised.extend(effects.alerts.into_iter().map(|(_, alert)| serde_json::to_value(alert).expect("JSON")));
+        // By way of the text: numbers are 32 bits wide.
+        let published = |alert| serde_json::from_slice::<Value>(&serde_json::to_vec(&alert).expect("JSON")).expect("JSON");
+        raised.extend(effects.alerts.into_iter().map(|(_, alert)| published(alert)));
     }
     let alerts = cluster.consume_committed(&format!("{prefix}.alerts")).into_iter();
     let mut alerts: Vec<Value> = alerts.map(|r| serde_json::from_slice(&r.value.expect("an alert")).expect("JSON")).collect();
