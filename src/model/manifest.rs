@@ -109,7 +109,7 @@ pub struct Training {
     pub to: String,
     pub customers: usize,
     pub interactions: usize,
-    /// SHA-256 over what was read of interactions and labels; absent in bundles of before 2026-12.
+    /// SHA-256 over what was read of interactions and labels; absent in older bundles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
     pub seed: u64,
