@@ -8,7 +8,7 @@ use super::record::{Customer, Labels, Recording};
 use crate::customer::Item;
 use crate::model::hex;
 
-/// Version of this program and the git tree of its sources (`git rev-parse COMMIT:src`), as the build found them.
+/// Version of this program and a hash of its sources, as the build found them.
 pub const CODE: &str = concat!(env!("CARGO_PKG_VERSION"), "+src.", env!("RAPPORT_SOURCES"));
 
 /// SHA-256 over all that a model may see of the accepted interactions and their labels: customers in order of first appearance, each one's
