@@ -1,6 +1,7 @@
 //! The CDNOW sample (Fader and Hardie): CD purchases of 2,357 customers, 1997-01 to 1998-06.
 //!
-//! Lines of five columns: master id, sample id, date `yyyymmdd`, number of CDs, dollars. One line is one purchase.
+//! Lines of five columns: master id, sample id, date `yyyymmdd`, number of CDs, dollars. The lines of one
+//! customer and day are one purchase, as published evaluations of these data count them: numbers of CDs and dollars are summed.
 
 use std::path::Path;
 
@@ -17,7 +18,8 @@ use crate::interaction::Timestamp;
 pub fn import(path: &Path, sink: &mut Sink) -> anyhow::Result<()> {
     let mut lines = Lines::new(open(path)?);
     let before = sink.written();
-    let (mut customer, mut purchase) = (String::new(), 0);
+    let mut open: Option<Purchase> = None;
+    let mut purchases = 0;
     while let Some((line, text)) = lines.next()? {
         let place = Place { file: path, line };
         let parsed = match text {
@@ -32,16 +34,48 @@ pub fn import(path: &Path, sink: &mut Sink) -> anyhow::Result<()> {
                 continue;
             }
         };
-        // A customer's purchases stand together.
-        if customer.strip_prefix("cdnow-") != Some(master) {
-            (customer, purchase) = (format!("cdnow-{master}"), 0);
+        // A customer's purchases stand together, in order of time.
+        match &mut open {
+            Some(p) if p.master == master && p.at == at => (p.cds, p.dollars) = (p.cds + cds, p.dollars + dollars),
+            _ => {
+                let same = open.as_ref().is_some_and(|p| p.master == master);
+                if let Some(done) = open.take() {
+                    done.write(path, sink)?;
+                }
+                purchases = if same { purchases + 1 } else { 1 };
+                open = Some(Purchase { master: master.to_owned(), number: purchases, at, cds, dollars, line });
+            }
         }
-        purchase += 1;
-        let id = format!("{customer}-{purchase:03}");
-        let row = Row { amount: Some(dollars), quantity: Some(cds), currency: Some("USD"), ..Row::new(&id, &customer, at, "purchase") };
-        sink.interaction(&row, place)?;
+    }
+    if let Some(done) = open {
+        done.write(path, sink)?;
     }
     some_rows(path, sink.written() - before, "CDNOW", "master id, sample id, yyyymmdd, CDs, dollars")
+}
+
+/// What a customer bought on one day.
+struct Purchase {
+    master: String,
+    /// Of the customer's purchases, from 1 on.
+    number: usize,
+    at: Timestamp,
+    cds: f64,
+    dollars: f64,
+    /// The first of its lines.
+    line: u64,
+}
+
+impl Purchase {
+    fn write(self, path: &Path, sink: &mut Sink) -> anyhow::Result<()> {
+        let customer = format!("cdnow-{}", self.master);
+        let id = format!("{customer}-{:03}", self.number);
+        // Sums of cents are no exact binary fractions.
+        let dollars = (100.0 * self.dollars).round() / 100.0;
+        let row =
+            Row { amount: Some(dollars), quantity: Some(self.cds), currency: Some("USD"), ..Row::new(&id, &customer, self.at, "purchase") };
+        sink.interaction(&row, Place { file: path, line: self.line })?;
+        Ok(())
+    }
 }
 
 fn parse(line: &str) -> Option<(&str, Timestamp, f64, f64)> {

@@ -228,12 +228,28 @@ fn session_sets_label_their_last_turn() {
 
 /// `wc -l` and `awk '{print $1}' | sort -u | wc -l`.
 #[test]
-fn cdnow_gives_one_purchase_a_line() {
+fn cdnow_gives_one_purchase_a_day() {
     let Some(path) = shared("cdnow/CDNOW_sample.txt") else { return };
     let imported = import(|sink| cdnow::import(&path, sink)).expect("an import");
-    assert_eq!((imported.customers(), imported.counts()), (2_357, (6_919, 0, 0)));
+    // 6,919 lines, of which 223 are of a customer and day that has had one.
+    assert_eq!((imported.customers(), imported.counts()), (2_357, (6_696, 0, 0)));
     let first = &imported.interactions[0];
     assert_eq!((first.amount, first.quantity, first.occurred_at.to_string().as_str()), (Some(29.33), Some(2.0), "1997-01-01T00:00:00Z"));
+}
+
+#[test]
+fn cdnow_lines_of_one_day_are_one_purchase() {
+    let lines = " 00001 0001 19970113 10  166.89\n 00001 0001 19970113  4   60.25\n 00001 0001 nonsense 1 1.0\n 00001 0001 19970113  1    0.10\n\
+                 00001 0001 19970114  1    9.99\n 00002 0002 19970114  2   20.02\n";
+    let (_dir, path) = fixture("cdnow.txt", lines);
+    let imported = import(|sink| cdnow::import(&path, sink)).expect("an import");
+    let found: Vec<_> = imported.interactions.iter().map(|i| (&*i.id, i.quantity, i.amount)).collect();
+    let expected = [
+        ("cdnow-00001-001", Some(15.0), Some(227.24)),
+        ("cdnow-00001-002", Some(1.0), Some(9.99)),
+        ("cdnow-00002-001", Some(2.0), Some(20.02)),
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]
