@@ -68,7 +68,7 @@ impl Engine {
         let mut empty = vec![0.0; model.manifest.vector];
         runner.encode(&TextInput::default(), &mut empty).map_err(EngineError)?;
         Ok(Self {
-            behaviour: BehaviourRunner::new(&model).map_err(EngineError)?,
+            behaviour: model.behaviour.as_ref().map(BehaviourRunner::new).transpose().map_err(EngineError)?,
             runner,
             policies,
             config,

@@ -23,6 +23,8 @@ pub struct Reading {
     pub label: Name,
     /// Share of the training snapshots with a smaller reconstruction error, 0–1.
     pub anomaly: f32,
+    /// See [`reconstruction_error`].
+    pub error: f32,
 }
 
 impl BehaviourModel {
@@ -46,6 +48,11 @@ impl BehaviourModel {
             quantiles: head.error_quantiles.clone(),
             segments: head.segments.iter().map(|s| (Name::from(s.label.as_str()), s.center.clone())).collect(),
         })
+    }
+
+    /// Labels of the segments, by number.
+    pub fn labels(&self) -> impl Iterator<Item = &Name> {
+        self.segments.iter().map(|(label, _)| label)
     }
 
     pub(super) fn graph(&self) -> &Arc<RowGraph> {
@@ -93,18 +100,10 @@ pub struct BehaviourRunner {
 }
 
 impl BehaviourRunner {
-    /// `None` for a model without segments.
-    ///
     /// # Errors
     /// tract's message; does not happen for a model that was loaded and checked.
-    pub fn new(model: &Arc<super::Model>) -> Result<Option<Self>, String> {
-        model.behaviour.clone().map(Self::of).transpose()
-    }
-
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn of(part: Arc<BehaviourModel>) -> Result<Self, String> {
-        Ok(Self { runner: RowRunner::new(part.graph.clone())?, part })
+    pub fn new(part: &Arc<BehaviourModel>) -> Result<Self, String> {
+        Ok(Self { part: part.clone(), runner: RowRunner::new(part.graph.clone())? })
     }
 
     /// One reading per row, in order.
@@ -118,9 +117,12 @@ impl BehaviourRunner {
         let run = self.runner.run(&rows, |i, output, values| match output {
             "code" => {
                 let segment = part.nearest(values);
-                read.push(Reading { segment: segment as u32, label: part.segments[segment].0.clone(), anomaly: 0.0 });
+                read.push(Reading { segment: segment as u32, label: part.segments[segment].0.clone(), anomaly: 0.0, error: 0.0 });
             }
-            _ => read[i].anomaly = part.percentile(reconstruction_error(&rows[i], values)),
+            _ => {
+                read[i].error = reconstruction_error(&rows[i], values);
+                read[i].anomaly = part.percentile(read[i].error);
+            }
         });
         run.map_err(|e| format!("autoencoder.onnx: {e}"))?;
         Ok(read)
