@@ -96,33 +96,38 @@ fn print(report: &Report) -> std::io::Result<()> {
 
 fn future(report: &FutureReport, out: &mut impl Write) -> std::io::Result<()> {
     if let Some(r) = &report.churn {
-        writeln!(out, "\n{:<24} {:>7} {:>9} {:>9} {:>9}", "", "n", "AUROC", "log-loss", "ECE")?;
+        writeln!(out, "\n{:<24} {:>7} {:>9} {:>9} {:>9} {:>9}", "", "n", "AUROC", "log-loss", "ECE", "accuracy")?;
         let all = [("churn", &r.quality)].into_iter().chain(r.baselines.iter().map(|(name, q)| (*name, q)));
         for (i, (name, q)) in all.enumerate() {
             let indent = if i == 0 { "" } else { "  " };
-            writeln!(out, "{:<24} {:>7} {:>9.4} {:>9.4} {:>9.4}", format!("{indent}{name}"), r.n, q.auroc, q.log_loss, q.ece)?;
+            let accuracy = 100.0 * q.accuracy;
+            let name = format!("{indent}{name}");
+            writeln!(out, "{name:<24} {:>7} {:>9.4} {:>9.4} {:>9.4} {accuracy:>9.2}", r.n, q.auroc, q.log_loss, q.ece)?;
         }
     }
     if let Some(r) = &report.spend {
-        writeln!(out, "\n{:<24} {:>7} {:>15} {:>9} {:>12} {:>9}", "", "n", "RMSE purchases", "bias", "RMSE amount", "bias")?;
+        let heads = ["n", "RMSE purchases", "bias", "days", "RMSE amount", "bias"];
+        writeln!(out, "\n{:<24} {:>7} {:>15} {:>9} {:>7} {:>12} {:>9}", "", heads[0], heads[1], heads[2], heads[3], heads[4], heads[5])?;
         let all = [("spend", &r.quality)].into_iter().chain(r.baselines.iter().map(|(name, q)| (*name, q)));
         let percent = |bias: Option<f64>| bias.map_or("–".into(), |b| format!("{:+.1} %", 100.0 * b));
         for (i, (name, q)) in all.enumerate() {
             let indent = if i == 0 { "" } else { "  " };
             let (purchases, amount) = (percent(q.bias_purchases), percent(q.bias_amount));
             let name = format!("{indent}{name}");
-            writeln!(out, "{name:<24} {:>7} {:>15.3} {purchases:>9} {:>12.2} {amount:>9}", r.n, q.rmse_purchases, q.rmse_amount)?;
+            let days = q.rmse_days.map_or("–".into(), |d| format!("{d:.3}"));
+            writeln!(out, "{name:<24} {:>7} {:>15.3} {purchases:>9} {days:>7} {:>12.2} {amount:>9}", r.n, q.rmse_purchases, q.rmse_amount)?;
         }
         let (expected, actual, before) = (&r.expected, &r.actual, &r.last_period);
         writeln!(out, "purchases: {} expected, {:.0} came, {:.0} before", expected.purchases, actual.purchases, before.purchases)?;
         writeln!(out, "amount: {} expected, {:.0} came, {:.0} before", expected.amount, actual.amount, before.amount)?;
     }
     if let Some(r) = &report.next_need {
-        writeln!(out, "\n{:<24} {:>7} {:>9} {:>9}", "", "n", "recall@5", "accuracy")?;
+        writeln!(out, "\n{:<24} {:>7} {:>9} {:>9} {:>9}", "", "n", "recall@1", "recall@3", "recall@5")?;
         let all = [("next_need", &r.quality)].into_iter().chain(r.baselines.iter().map(|(name, q)| (*name, q)));
         for (i, (name, q)) in all.enumerate() {
             let indent = if i == 0 { "" } else { "  " };
-            writeln!(out, "{:<24} {:>7} {:>9.4} {:>9.4}", format!("{indent}{name}"), r.n, q.recall_at_5, q.accuracy)?;
+            let name = format!("{indent}{name}");
+            writeln!(out, "{name:<24} {:>7} {:>9.4} {:>9.4} {:>9.4}", r.n, q.recall_at_1, q.recall_at_3, q.recall_at_5)?;
         }
     }
     Ok(())

@@ -173,6 +173,29 @@ impl Weighted {
     }
 }
 
+/// Sums over the rows of each customer, for figures that follow from sums alone.
+pub struct Sums<const N: usize>(Vec<[f64; N]>);
+
+impl<const N: usize> Sums<N> {
+    /// `customers[i]` (numbered without gaps from 0 to below `count`) is the customer of `rows[i]`.
+    pub fn new(customers: &[u32], count: usize, rows: &[[f64; N]]) -> Self {
+        let mut sums = vec![[0.0; N]; count];
+        for (customer, row) in customers.iter().zip(rows) {
+            sums[*customer as usize].iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        }
+        Self(sums)
+    }
+
+    /// The sums over all rows where the customers count with these weights.
+    pub fn under(&self, weights: &[u32]) -> [f64; N] {
+        let mut all = [0.0; N];
+        for (sums, weight) in self.0.iter().zip(weights).filter(|(_, weight)| **weight > 0) {
+            all.iter_mut().zip(sums).for_each(|(all, x)| *all += f64::from(*weight) * x);
+        }
+        all
+    }
+}
+
 /// The 95th percentile of the calibration error that a perfectly calibrated model shows where it says these probabilities: what happens is drawn from
 /// them, [`RESAMPLES`] times. `(probability, group)`: outcomes of one group are drawn together, since looks at one customer within the same span
 /// see nearly the same outcome; `None` stands alone.
@@ -232,6 +255,12 @@ mod tests {
             check(&[1; 200]);
             check(&(0..200).map(|i| i % 3).collect::<Vec<u32>>());
         }
+    }
+
+    #[test]
+    fn sums_count_a_customer_as_often_as_it_is_drawn() {
+        let sums = Sums::new(&[0, 1, 0, 2], 3, &[[1.0, 5.0], [1.0, 7.0], [1.0, 11.0], [1.0, 0.5]]);
+        assert_eq!([sums.under(&[1, 1, 1]), sums.under(&[2, 0, 1]), sums.under(&[0, 0, 0])], [[4.0, 23.5], [5.0, 32.5], [0.0, 0.0]]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
 use super::future::judge::{self as future, FutureReport};
-use super::judge::{Judged, Task, TaskReport, report};
+use super::judge::{Judged, Task, TaskReport, Unknown, report};
 use super::metrics::Row;
 use super::record::{Counts, Labels, Recording, read_batches, record};
 use super::slices::{Names, Who};
@@ -80,7 +80,8 @@ pub fn evaluate(
     let ahead = as_of.filter(|_| model.manifest.future.is_some());
     anyhow::ensure!(!known.is_empty() || ahead.is_some(), "there is nothing to judge: no label belongs to an accepted interaction");
 
-    let mut judges = Judges::new(&model, Names::of(&recording));
+    let names = Names::of(&recording, model.behaviour.as_deref());
+    let mut judges = Judges::new(&model, names.clone());
     let version = model.manifest.version.clone();
     let mut engine = Engine::new(model.clone(), policies, EngineConfig::default())?.with_horizon(horizon_days);
     let mut states = States::new();
@@ -99,7 +100,7 @@ pub fn evaluate(
     })?;
 
     let future = match ahead {
-        Some(at) => future::judge(&mut engine, &states, &recording, at)?,
+        Some(at) => future::judge(&mut engine, &states, &recording, &names, at)?,
         None => FutureReport::default(),
     };
     let report = Report { model: version, tasks: judges.report(&model, &recording, as_of)?, future };
@@ -129,16 +130,17 @@ struct Judge {
     /// Number of every label of the model; empty for satisfaction.
     numbers: HashMap<String, usize>,
     rows: Vec<Judged>,
-    unknown_labels: usize,
+    /// Of every row, whether the score says that none of the labels is meant.
+    unknown: Vec<bool>,
 }
 
 impl Judge {
     fn new(task: &str, labels: Vec<String>) -> Self {
         let numbers = labels.iter().enumerate().map(|(i, l)| (l.clone(), i)).collect();
-        Self { task: task.to_owned(), labels, numbers, rows: Vec::new(), unknown_labels: 0 }
+        Self { task: task.to_owned(), labels, numbers, rows: Vec::new(), unknown: Vec::new() }
     }
 
-    /// A score names the likeliest labels only: the others share the rest.
+    /// A score names the likeliest labels only: the others share the rest. What is said is the likeliest, also where it is called unknown.
     fn add(&mut self, score: &Score, label: &str, who: Who) {
         let find = |name: &str| score.classes.iter().find(|(n, _)| n.as_str() == name).map(|(_, s)| s);
         let Some(ClassScore::Top(top)) = find(&self.task) else { return };
@@ -154,9 +156,9 @@ impl Judge {
                 p[i] = t.probability;
             }
         }
-        let predicted = if unknown { none } else { number(first.label.as_str()).unwrap_or(none) };
+        let predicted = number(first.label.as_str()).unwrap_or(none);
         let truth = number(label).unwrap_or(none);
-        self.unknown_labels += usize::from(truth == none);
+        self.unknown.push(unknown);
         let event = (first.probability, first.label.as_str() == label);
         self.rows.push(Judged { row: Row { label: truth, predicted, p: p.into(), event }, rating: None, who });
     }
@@ -198,7 +200,6 @@ impl Judges {
     fn add(&mut self, score: &Score, labels: &Labels, mut who: Who) {
         if let Some(segment) = &score.segment {
             who.segment = segment.id + 1;
-            self.names.segments.entry(segment.id).or_insert_with(|| segment.label.to_string());
         }
         if let (Some(mean), Some(s)) = (labels.satisfaction, score.satisfaction) {
             let row = Row::new(&[s.dissatisfied, s.neutral, s.satisfied], satisfaction_class(mean), Some(0));
@@ -220,7 +221,11 @@ impl Judges {
             let baselines: Vec<_> = tfidf.iter().map(|t| (TFIDF, judge.baseline(t, recording, as_of))).collect();
             let task = Task { labels: judge.labels.clone(), event: is_satisfaction.then_some(0), mean, names: &self.names, seed: SEED };
             if let Some(mut report) = report(&task, &judge.rows, &baselines) {
-                report.unknown_labels = (!is_satisfaction).then_some(judge.unknown_labels);
+                let knows = |j: &Judged| j.row.label < judge.labels.len();
+                report.unknown_labels = (!is_satisfaction).then(|| judge.rows.iter().filter(|j| !knows(j)).count());
+                if model.manifest.classes.get(&judge.task).is_some_and(|head| head.unknown_below.is_some()) {
+                    report.unknown = Some(Unknown::of(judge.rows.iter().map(knows).zip(judge.unknown.iter().copied())));
+                }
                 if let (true, Some(dense)) = (is_satisfaction, &model.tabular) {
                     tabular::add(&mut report, &task, &judge.rows, dense, recording)?;
                 }

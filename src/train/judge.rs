@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::bootstrap::{FIGURES, Interval, Weighted, calibration_limit, intervals};
-use super::metrics::{Agreement, Bin, Confusion, Quality, Row, agreement, auroc, auroc_of_classes, confusion, judge, reliability, roc};
-use super::slices::{Names, Slice, Who, slices};
+use super::metrics::{
+    Agreement, Bin, ClassRoc, Confusion, Quality, Row, agreement, auroc, auroc_of_classes, confusion, judge, reliability, roc,
+    roc_of_classes,
+};
+use super::slices::{Names, PLACES, Slice, Who, slices};
 
 /// One judged row and whose it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +45,10 @@ pub struct Baseline {
     pub quality: Quality,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auroc: Option<f64>,
+    pub reliability: Vec<Bin>,
+    /// Of the event, where the task has one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roc: Vec<[f64; 2]>,
     /// Network − baseline, with its interval (paired: the same customers are drawn for both).
     pub difference: BTreeMap<&'static str, Difference>,
 }
@@ -81,14 +88,44 @@ pub struct TaskReport {
     pub reliability: Vec<Bin>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roc: Vec<[f64; 2]>,
+    /// Of a class task: the most frequent classes, each against all others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roc_of_classes: Vec<ClassRoc>,
     pub confusion: Confusion,
     pub slices: Vec<Slice>,
-    /// Labels that the model does not know; each counts as a miss unless the score says "unknown".
+    /// Labels that the model does not know; each counts as a miss, whatever is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_labels: Option<usize>,
+    /// Of a class task with a threshold for unknowns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<Unknown>,
     pub baselines: BTreeMap<&'static str, Baseline>,
     /// What the figures come to, in plain words.
     pub verdicts: Vec<String>,
+}
+
+/// How well "unknown" tells labels that the model does not know from those that it does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Unknown {
+    /// Rows with a label that the model knows, and how many of them are called unknown.
+    pub known: usize,
+    pub known_called_unknown: usize,
+    /// Rows with a label that the model does not know, and the share of them that is called unknown; absent where there are none.
+    pub unknown: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall: Option<f64>,
+}
+
+impl Unknown {
+    /// From rows of (the model knows the label, it is called unknown).
+    pub fn of(rows: impl IntoIterator<Item = (bool, bool)>) -> Self {
+        // [known][called]
+        let mut counts = [[0usize; 2]; 2];
+        rows.into_iter().for_each(|(known, called)| counts[usize::from(known)][usize::from(called)] += 1);
+        let [[missed, found], [kept, lost]] = counts;
+        let unknown = missed + found;
+        Self { known: kept + lost, known_called_unknown: lost, unknown, recall: (unknown > 0).then(|| found as f64 / unknown as f64) }
+    }
 }
 
 /// From so many rows on, chance hardly moves a calibration error of ten bins.
@@ -114,7 +151,7 @@ pub fn report(task: &Task<'_>, rows: &[Judged], baselines: &[(&'static str, Vec<
         Some(event) => auroc(&rows.iter().map(|r| (f64::from(r.p[event]), r.label == event)).collect::<Vec<_>>()),
         None => auroc_of_classes(rows.iter().copied()),
     };
-    let mut said = slices(rows, baselines, task.names);
+    let mut said = slices(rows, baselines, task.names, &PLACES, task.event);
 
     // One bootstrap for everything, so that every difference is paired.
     let weighted = |rows: &[&Row]| Weighted::new(rows, &customers, count, task.event);
@@ -142,7 +179,16 @@ pub fn report(task: &Task<'_>, rows: &[Judged], baselines: &[(&'static str, Vec<
         let difference =
             difference.map(|((name, (mine, theirs)), interval)| (name, Difference { value: mine - theirs, interval: *interval }));
         let difference = difference.filter(|(name, d)| *name != "ece" && d.value.is_finite()).collect();
-        (*name, Baseline { of: None, quality: judge(rows.iter().copied()), auroc: area(&rows), difference })
+        let events: Vec<(f64, bool)> = rows.iter().map(|r| (f64::from(r.event.0), r.event.1)).collect();
+        let baseline = Baseline {
+            of: None,
+            quality: judge(rows.iter().copied()),
+            auroc: area(&rows),
+            reliability: reliability(&events, 10),
+            roc: task.event.map_or(vec![], |_| roc(&events, 200)),
+            difference,
+        };
+        (*name, baseline)
     });
     let baselines: BTreeMap<&'static str, Baseline> = baselines.collect();
     for (slice, interval) in said.iter_mut().zip(of_slices) {
@@ -166,9 +212,11 @@ pub fn report(task: &Task<'_>, rows: &[Judged], baselines: &[(&'static str, Vec<
         intervals: own_intervals,
         reliability: reliability(&events, 10),
         roc: task.event.map_or(vec![], |_| roc(&events, 200)),
+        roc_of_classes: if task.event.is_some() { vec![] } else { roc_of_classes(&network, &task.labels) },
         confusion: confusion(&network, &task.labels),
         slices: said.into_iter().map(|s| s.slice).collect(),
         unknown_labels: None,
+        unknown: None,
         verdicts: Vec::new(),
         baselines,
         quality,
@@ -261,6 +309,13 @@ mod tests {
         assert!(r.quality.ece > r.ece_limit && r.verdicts[1].starts_with("Its probabilities are off"), "{:?}", r.verdicts);
         assert_eq!(r.rating.map(|a| (a.rmse, a.bias, a.rmse_of_constant)), Some((1.0, 1.0, 0.0)));
         assert_eq!(report(&task, &[], &[]), None);
+    }
+
+    #[test]
+    fn unknowns_are_counted_by_what_is_true_and_what_is_said() {
+        let rows = [(true, false), (true, true), (true, false), (false, true), (false, true), (false, false), (false, true)];
+        assert_eq!(Unknown::of(rows), Unknown { known: 3, known_called_unknown: 1, unknown: 4, recall: Some(0.75) });
+        assert_eq!(Unknown::of([(true, false)]).recall, None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub fn argmax(values: &[f32]) -> usize {
 pub struct Row {
     /// The true class; the number of classes where the model does not know it.
     pub label: usize,
-    /// The class that is said; the number of classes for "none of them".
+    /// The class that is said: the likeliest.
     pub predicted: usize,
     /// Probabilities of the classes.
     pub p: Box<[f32]>,
@@ -89,8 +89,8 @@ pub fn quality(probabilities: &[Vec<f32>], labels: &[usize], event: Option<usize
     judge(&rows)
 }
 
-/// Mean F1 over the classes that occur among the labels. Saying "unknown", or any other class that is never true, costs the recall of what is; it is
-/// no class of its own.
+/// Mean F1 over the classes that occur among the labels. Saying a class that is never true costs the recall of what is; it is no
+/// class of its own.
 pub fn macro_f1(predicted: &[usize], labels: &[usize]) -> f64 {
     let classes = predicted.iter().chain(labels).max().map_or(0, |m| m + 1);
     let (mut hit, mut said, mut real) = (vec![0usize; classes], vec![0usize; classes], vec![0usize; classes]);
@@ -185,6 +185,30 @@ pub fn roc(events: &[(f64, bool)], most: usize) -> Vec<[f64; 2]> {
         }
     }
     curve
+}
+
+/// The curve of one class against all others.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassRoc {
+    pub label: String,
+    /// Rows of the class.
+    pub n: usize,
+    pub auroc: f64,
+    pub points: Vec<[f64; 2]>,
+}
+
+/// Most classes that curves are drawn of.
+const MOST_CURVES: usize = 5;
+
+/// Curves of the most frequent classes, each against all others. `names` are those of the classes.
+pub fn roc_of_classes(rows: &[&Row], names: &[String]) -> Vec<ClassRoc> {
+    let mut seen: Vec<(usize, usize)> = (0..names.len()).map(|class| (class, rows.iter().filter(|r| r.label == class).count())).collect();
+    seen.sort_by_key(|(class, n)| (std::cmp::Reverse(*n), *class));
+    let curve = |(class, n): (usize, usize)| {
+        let events: Vec<(f64, bool)> = rows.iter().map(|r| (f64::from(r.p[class]), r.label == class)).collect();
+        Some(ClassRoc { label: names[class].clone(), n, auroc: auroc(&events)?, points: roc(&events, 100) })
+    };
+    seen.into_iter().take(MOST_CURVES).filter_map(curve).collect()
 }
 
 /// Agreement of estimated with given ratings.
@@ -301,6 +325,17 @@ mod tests {
         assert!((area - auroc(&events).expect("both")).abs() < 1e-9);
         assert_eq!((curve[0], curve[curve.len() - 1]), ([0.0, 0.0], [1.0, 1.0]));
         assert!(roc(&events, 10).len() <= 12);
+    }
+
+    #[test]
+    fn curves_are_of_the_most_frequent_classes_that_occur() {
+        let rows: Vec<Row> = (0..60).map(|i| Row::new(&[0.2, 0.5, 0.3], if i % 3 == 0 { 2 } else { 1 }, None)).collect();
+        let names: Vec<String> = ["never", "most", "some"].map(String::from).to_vec();
+        let curves = roc_of_classes(&rows.iter().collect::<Vec<_>>(), &names);
+        let found: Vec<(&str, usize, f64)> = curves.iter().map(|c| (c.label.as_str(), c.n, c.auroc)).collect();
+        // The same is said of all rows.
+        assert_eq!(found, [("most", 40, 0.5), ("some", 20, 0.5)]);
+        assert_eq!(curves[0].points, [[0.0, 0.0], [1.0, 1.0]]);
     }
 
     #[test]

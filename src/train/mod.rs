@@ -55,6 +55,8 @@ pub mod evaluate;
 pub mod future;
 pub mod holdout;
 pub mod judge;
+#[cfg(feature = "train")]
+mod membership;
 pub mod metrics;
 pub mod record;
 pub mod slices;

@@ -84,13 +84,13 @@ pub fn reference(network: &Network, prepared: &Prepared, heads: &Heads, fitted: 
 ///
 /// # Errors
 /// tract's message; does not happen with a model that was built.
-pub fn behaviour(model: Option<BehaviourModel>, fitted: &[View<'_>], judged: &[View<'_>]) -> anyhow::Result<(Reference, Option<Watch>)> {
+pub fn behaviour(model: Option<&Arc<BehaviourModel>>, fitted: &[View<'_>], judged: &[View<'_>]) -> anyhow::Result<(Reference, Option<Watch>)> {
     let rows = behaviour_rows(fitted);
     let values = |i: usize| rows.iter().map(|row| row[i]).collect();
     let columns = BEHAVIOUR.iter().enumerate();
     let columns = columns.map(|(i, name)| Column { name: format!("behaviour.{name}"), histogram: Histogram::of_numbers(values(i)) });
     let mut reference = Reference { behaviour: columns.collect(), ..Reference::default() };
-    let mut runner = model.map(|model| BehaviourRunner::of(Arc::new(model))).transpose().map_err(anyhow::Error::msg)?;
+    let mut runner = model.map(BehaviourRunner::new).transpose().map_err(anyhow::Error::msg)?;
     if let Some(runner) = &mut runner {
         let said = runner.read(&rows).map_err(anyhow::Error::msg)?;
         let segment = Histogram::of_labels(said.iter().map(|s| s.label.as_str()));

@@ -195,6 +195,15 @@ fn evaluation_as_of_a_time_judges_beside_baselines() {
         spend["bias_purchases"].as_f64().expect("a number").abs() < 0.5 && spend["actual"]["purchases"].as_f64() > Some(50.0),
         "{spend}"
     );
+    // Figures, their intervals, and differences to the same customers' baselines.
+    for figure in ["rmse_purchases", "rmse_days", "rmse_amount", "bias_purchases", "bias_amount"] {
+        let (value, interval) = (spend[figure].as_f64().expect("a number"), &spend["intervals"][figure]);
+        assert!(interval[0].as_f64() <= Some(value) && interval[1].as_f64() >= Some(value), "{figure}: {spend}");
+        assert!(spend["differences"]["paretonbd"][figure][1].is_number() && spend["baselines"]["bgnbd"][figure].is_number(), "{figure}");
+    }
+    assert!(churn["accuracy"].as_f64() > Some(0.8) && churn["confusion"]["counts"][0][0].as_u64() > Some(10), "{churn}");
+    assert_eq!(spend["deciles"]["purchases"].as_array().map(Vec::len), Some(10));
+    assert!(churn["slices"].as_array().is_some_and(|s| s.iter().any(|s| s["by"] == "length")), "{churn}");
     // Nothing is known of what lies beyond the end of the data.
     let done = run(dir.path(), "evaluate", "--interactions", &["--as-of", &day, "--horizon-days", "90"]);
     assert_eq!(done.code, Some(2), "{}", done.stderr);

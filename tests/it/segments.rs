@@ -105,8 +105,12 @@ pub fn trained() -> &'static Path {
 }
 
 fn score(dir: &Path, name: &str, extra: &[&str]) -> Vec<Value> {
+    score_by(&trained().join("bundle"), dir, name, extra)
+}
+
+fn score_by(bundle: &Path, dir: &Path, name: &str, extra: &[&str]) -> Vec<Value> {
     let output = dir.join(name);
-    let (model, input) = (trained().join("bundle"), dir.join("i.jsonl"));
+    let (model, input) = (bundle.to_path_buf(), dir.join("i.jsonl"));
     let paths = [model, input, output.clone()].map(|p| p.to_str().expect("a path").to_owned());
     let mut arguments = vec!["score", "--model", &paths[0], "--input", &paths[1], "--output", &paths[2]];
     arguments.extend(extra);
@@ -277,6 +281,60 @@ fn evaluate_puts_the_dense_network_beside_the_others() {
     assert!(churn["auroc"].as_f64() > Some(0.7), "{churn}");
     let made: Value = serde_json::from_slice(&std::fs::read(trained().join("bundle/report.json")).expect("a report")).expect("JSON");
     assert!(made["tasks"]["satisfaction"]["baselines"]["tabular"]["auroc"].as_f64() > Some(0.8), "{made}");
+    // Training judges churn beside it, too.
+    let churn = &made["future"]["churn"];
+    assert!(churn["baselines"]["tabular"]["auroc"].as_f64() > Some(0.6), "{churn}");
+    assert!(churn["curves"]["differences"]["tabular"]["auroc"][0].is_number(), "{churn}");
+}
+
+#[test]
+fn training_cuts_what_it_judges_by_the_segments_that_scores_name() {
+    // Those who buy regularly rate, too.
+    let rates = |line: &str| if line.contains("regular-") { line.replace('}', r#","rating":4}"#) } else { line.to_owned() } + "\n";
+    let dir = tempfile::tempdir().expect("a folder");
+    let log: String = interactions().lines().map(rates).collect();
+    train(&job(dir.path(), &log));
+    let bundle = dir.path().join("bundle");
+    let made: Value = serde_json::from_slice(&std::fs::read(bundle.join("report.json")).expect("a report")).expect("JSON");
+    let slices = |report: &Value| -> BTreeMap<String, u64> {
+        let all = report["slices"].as_array().expect("slices").iter().filter(|s| s["by"] == "segment");
+        all.map(|s| (s["value"].as_str().expect("a label").to_owned(), s["n"].as_u64().expect("a number"))).collect()
+    };
+    // "… calibrated on what follows until T, judged on the rest."
+    let divided = made["data"]["holdout"].as_str().expect("words");
+    let middle = divided.split("until ").nth(1).and_then(|rest| rest.split(',').next()).expect("a time");
+    let rated: BTreeSet<String> = log
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).expect("JSON"))
+        .filter(|i| i["rating"].is_number() && i["occurred_at"].as_str() >= Some(middle))
+        .map(|i| i["id"].as_str().expect("an id").to_owned())
+        .collect();
+    let mut counts = BTreeMap::<String, u64>::new();
+    let scores = score_by(&bundle, dir.path(), "s.jsonl", &[]);
+    for s in scores.iter().filter(|s| s["interaction_id"].as_str().is_some_and(|id| rated.contains(id))) {
+        *counts.entry(s["segment"]["label"].as_str().expect("a label").to_owned()).or_default() += 1;
+    }
+    assert!(counts.len() > 1, "{counts:?}");
+    counts.retain(|_, n| *n >= 30);
+    assert_eq!(slices(&made["tasks"]["satisfaction"]), counts);
+    // Customers as of a time are cut likewise.
+    for task in ["churn", "spend"] {
+        assert!(slices(&made["future"][task]).len() > 1, "{task}: {}", made["future"][task]["slices"]);
+    }
+    let page = std::fs::read_to_string(bundle.join("report.html")).expect("a page");
+    for part in [
+        "<h2>Anomaly</h2>",
+        "Squared error of the autoencoder",
+        "Loss of the dense network (churn), with dropout",
+        "Purchases, by what was expected",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    let anomaly = &made["anomaly"];
+    let sum = |part: &str| anomaly[part].as_array().expect("shares").iter().filter_map(Value::as_f64).sum::<f64>();
+    assert!((sum("fitted") - 1.0).abs() < 1e-9 && (sum("judged") - 1.0).abs() < 1e-9, "{anomaly}");
+    // A tenth each where it was fitted.
+    assert!(anomaly["fitted"].as_array().expect("shares").iter().all(|s| (s.as_f64().unwrap_or(0.0) - 0.1).abs() < 0.02), "{anomaly}");
 }
 
 #[test]

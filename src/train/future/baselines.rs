@@ -19,6 +19,9 @@ pub struct Baselines {
     pub bgnbd: Option<BgNbd>,
     pub paretonbd: Option<ParetoNbd>,
     pub per_visit: PerVisit,
+    /// Purchases on a day with one, on average; absent where there were none, and in bundles that did not know it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purchases_per_day: Option<f64>,
     /// The categories that come next most often, five at most.
     pub most_frequent: Vec<String>,
 }
@@ -47,7 +50,7 @@ pub struct PerVisit {
     pub amount: f64,
 }
 
-/// How many visits' worth the average weighs beside a customer's own.
+/// How many visits' (or days') worth the average weighs beside a customer's own.
 const PULL: f64 = 1.0;
 
 impl PerVisit {
@@ -59,9 +62,29 @@ impl PerVisit {
 }
 
 impl Baselines {
+    /// Purchases that a customer makes on a day with one, who has made `purchases` on `days` different days so far.
+    pub fn per_day(&self, purchases: f64, days: f64) -> Option<f64> {
+        self.purchases_per_day.map(|mean| (purchases + PULL * mean) / (days + PULL))
+    }
+
     /// The models of visits, by name.
     pub fn models(&self) -> Vec<(&'static str, &dyn BuyTillDeath)> {
         let bgnbd = self.bgnbd.iter().map(|m| ("bgnbd", m as &dyn BuyTillDeath));
         bgnbd.chain(self.paretonbd.iter().map(|m| ("paretonbd", m as &dyn BuyTillDeath))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purchases_of_a_day_are_pulled_to_those_of_all() {
+        let baselines = Baselines { purchases_per_day: Some(2.0), ..Baselines::default() };
+        assert_eq!([(0.0, 0.0), (9.0, 3.0), (4.0, 3.0)].map(|(n, days)| baselines.per_day(n, days)), [Some(2.0), Some(2.75), Some(1.5)]);
+        // Of bundles from before there is none.
+        let old = r#"{"recency":null,"bgnbd":null,"paretonbd":null,"per_visit":{"purchases":1.5,"amount":20.0},"most_frequent":[]}"#;
+        let old: Baselines = serde_json::from_str(old).expect("still readable");
+        assert_eq!((old.per_day(3.0, 1.0), old.per_visit.purchases), (None, 1.5));
     }
 }

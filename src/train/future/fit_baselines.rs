@@ -105,6 +105,7 @@ pub fn fit_all(timelines: &[&Timeline<'_>], end: Timestamp, snapshots: &[Snapsho
     let days: f64 = visits.iter().map(|v| v.repeats + 1.0).sum();
     let bought = timelines.iter().map(|t| t.outcome(0, end));
     let (purchases, amount) = bought.fold((0.0, 0.0), |(n, a), o| (n + f64::from(o.purchases), a + o.amount));
+    let days_bought: u32 = timelines.iter().map(|t| t.purchase_days(0, end)).sum();
     let mut order: Vec<(usize, usize)> = (0..categories.len()).map(|i| (i, 0)).collect();
     for number in snapshots.iter().filter_map(|s| s.need) {
         if let Some(count) = order.get_mut(number as usize) {
@@ -117,6 +118,7 @@ pub fn fit_all(timelines: &[&Timeline<'_>], end: Timestamp, snapshots: &[Snapsho
         bgnbd: bgnbd(&visits),
         paretonbd: paretonbd(&visits),
         per_visit: PerVisit { purchases: purchases / days.max(1.0), amount: amount / days.max(1.0) },
+        purchases_per_day: (days_bought > 0).then(|| purchases / f64::from(days_bought)),
         most_frequent: order.iter().take(5).map(|(i, _)| categories[*i].clone()).collect(),
     }
 }

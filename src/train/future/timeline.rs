@@ -75,6 +75,16 @@ impl<'a> Timeline<'a> {
         Some(Visits { repeats: f64::from(repeats), last: weeks(last - first), age: weeks(now - first) })
     }
 
+    /// Different days (UTC) with a purchase from item `from` on and before `until`, without the day of the last purchase before.
+    pub fn purchase_days(&self, from: usize, until: Timestamp) -> u32 {
+        let purchase = words::hash("purchase");
+        let bought = |items: &[&Item]| items.iter().filter(|i| i.kind == purchase).map(|i| day(i.occurred_at)).collect::<Vec<_>>();
+        let before = bought(&self.items[..from]).pop();
+        let mut days = bought(&self.items[from..self.before(until).max(from)]);
+        days.dedup();
+        (days.len() - usize::from(before.is_some() && days.first() == before.as_ref())) as u32
+    }
+
     /// Different days with an interaction by the customer from item `from` on and before `until`, without the day of the item before.
     pub fn visits_after(&self, from: usize, until: Timestamp) -> u32 {
         let mut last = from.checked_sub(1).map_or(i64::MIN, |i| day(self.items[i].occurred_at));
@@ -155,5 +165,28 @@ pub(in crate::train) mod tests {
         assert_eq!(t.visits(t.before(cut), cut), Some(Visits { repeats: 1.0, last: 1.0, age: 2.0 }));
         assert_eq!(t.visits_after(t.before(cut), at("2024-02-01T00:00:00Z")), 1);
         assert_eq!(t.visits(0, cut), None);
+    }
+
+    #[test]
+    fn purchase_days_are_different_days_with_a_purchase() {
+        let buys = r#""kind":"purchase","amount":1"#;
+        let c = customer(
+            "c",
+            &[
+                ("2024-01-01T10:00:00Z", buys),
+                ("2024-01-01T23:00:00Z", buys),
+                ("2024-01-02T01:00:00Z", r#""kind":"visit""#),
+                ("2024-01-08T01:00:00Z", buys),
+                ("2024-01-08T02:00:00Z", buys),
+                ("2024-01-09T02:00:00Z", buys),
+            ],
+        );
+        let t = Timeline::new(&c);
+        let days = |from: &str, until: &str| t.purchase_days(t.before(at(from)), at(until));
+        assert_eq!(days("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z"), 3);
+        // The rest of a day that has had a purchase is no other day.
+        assert_eq!(days("2024-01-01T12:00:00Z", "2024-02-01T00:00:00Z"), 2);
+        assert_eq!(days("2024-01-08T01:30:00Z", "2024-01-09T02:00:00Z"), 0);
+        assert_eq!(days("2024-01-10T00:00:00Z", "2024-02-01T00:00:00Z"), 0);
     }
 }

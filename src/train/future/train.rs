@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::baselines::{Baselines, FILE};
+use super::baselines::FILE;
 use super::fit_baselines::fit_all;
-use super::judge::{FutureReport, Row, report};
+use super::judge::{FutureReport, Known, Look, Others, Row, report};
 use super::network::{Net, Outputs, Task, fit};
 use super::snapshots::{Draw, Snapshot, after_each, draw, grid};
 use super::timeline::Timeline;
 use super::{end_of_data, export};
-use crate::customer::words;
+use crate::customer::{Counters, words};
 use crate::engine::{Ahead, Churn, ClassProbability, ClassScore, Spend, forecast_of};
 use crate::features::BEHAVIOUR;
 use crate::interaction::Timestamp;
@@ -29,6 +29,7 @@ use crate::train::holdout::Holdout;
 use crate::train::make::Notes;
 use crate::train::metrics::argmax;
 use crate::train::record::{Recording, customer_share};
+use crate::train::slices::Names;
 
 /// What a bundle holds of the future.
 #[derive(Debug)]
@@ -83,11 +84,18 @@ struct Data<'a> {
     holdout: Holdout,
 }
 
-/// Trains the heads of the future; `None` where there is nothing to learn.
+/// Trains the heads of the future; `None` where there is nothing to learn. `others` are the bundle's other networks, which the report asks too.
 ///
 /// # Errors
 /// A file of the bundle that cannot be made.
-pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64, notes: &mut Notes<'_>) -> anyhow::Result<Option<Made>> {
+pub fn train(
+    recording: &Recording,
+    config: &Config,
+    holdout: Holdout,
+    seed: u64,
+    (others, names): (&Others, &Names),
+    notes: &mut Notes<'_>,
+) -> anyhow::Result<Option<Made>> {
     let Some(data) = Data::new(recording, config.horizon_days, holdout) else { return Ok(None) };
     let span = data.end.days_since(data.first);
     if span * REACH < f64::from(data.horizon) {
@@ -116,7 +124,9 @@ pub fn train(recording: &Recording, config: &Config, holdout: Holdout, seed: u64
     let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
         held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
     data.calibrate(&mut head, &net, &calibration);
-    let mut report = data.report(&head, &net, &judged, &baselines, horizon);
+    let rows = data.rows(&head, &net, &judged, horizon, others)?;
+    let forecast = head.spend.map(|h| forecast_of(&h, rows.iter().filter_map(|r| r.ahead.spend)));
+    let mut report = report(&rows, &baselines, horizon as u32, forecast, names);
     if let Some(spend) = &mut report.spend {
         spend.per_time(after.len());
     }
@@ -344,38 +354,39 @@ impl<'a> Data<'a> {
         (outputs, watch)
     }
 
-    fn report(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot], baselines: &Baselines, horizon: f32) -> FutureReport {
+    /// What is said of snapshots, beside what came; by the bundle's other networks, too.
+    fn rows(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot], horizon: f32, others: &Others) -> anyhow::Result<Vec<Row>> {
         let out = self.run(head, net, snapshots);
         let horizon_days = horizon as u32;
         let k = self.labels(head).len();
-        let rows: Vec<Row> = snapshots
-            .iter()
-            .enumerate()
-            .map(|(i, s)| {
-                let timeline = &self.timelines[s.customer];
-                let churn =
-                    head.churn.map(|h| h.probability(return_logit(&head.visits, &out.survival[2 * i..][..2], &s.past, Horizon(s.days))));
-                let spend = head.spend.map(|h| h.expect(&head.visits, &out.spend[3 * i..][..3], &s.past, Horizon(s.days)));
-                let top = head.next_need.as_ref().map(|h| top(h, &out.needs[k * i..][..k]));
-                let before = Timestamp(s.at.0 - (f64::from(s.days) * Timestamp::MICROS_PER_DAY as f64) as i64);
-                Row {
-                    customer: s.customer,
-                    ahead: Ahead {
-                        churn: churn.map(|probability| Churn { probability, horizon_days }),
-                        spend: spend.map(|e| Spend { purchases: e.purchases, amount: e.amount, horizon_days }),
-                        next_need: top,
-                    },
-                    outcome: s.outcome,
-                    before: timeline.outcome(timeline.before(before), s.at),
-                    past: s.past,
-                    recency: f64::from(s.recency),
-                    visits: timeline.visits(timeline.before(s.at), s.at),
-                    tabular: None,
-                }
-            })
-            .collect();
-        let forecast = head.spend.map(|h| forecast_of(&h, rows.iter().filter_map(|r| r.ahead.spend)));
-        report(&rows, baselines, horizon_days, forecast)
+        let row = |(i, s): (usize, &Snapshot)| {
+            let churn = head.churn.map(|h| h.probability(return_logit(&head.visits, &out.survival[2 * i..][..2], &s.past, Horizon(s.days))));
+            let spend = head.spend.map(|h| h.expect(&head.visits, &out.spend[3 * i..][..3], &s.past, Horizon(s.days)));
+            let ahead = Ahead {
+                churn: churn.map(|probability| Churn { probability, horizon_days }),
+                spend: spend.map(|e| Spend { purchases: e.purchases, amount: e.amount, horizon_days }),
+                next_need: head.next_need.as_ref().map(|h| top(h, &out.needs[k * i..][..k])),
+            };
+            let until = Timestamp(s.at.0 + (f64::from(s.days) * Timestamp::MICROS_PER_DAY as f64) as i64);
+            let look = Look { customer: s.customer, at: s.at, until, past: s.past, recency: f64::from(s.recency) };
+            Row::new(&self.timelines[s.customer], look, ahead)
+        };
+        let mut rows: Vec<Row> = snapshots.iter().enumerate().map(row).collect();
+        // A part at a time: counters are large beside rows.
+        for (rows, snapshots) in rows.chunks_mut(4096).zip(snapshots.chunks(4096)) {
+            let known: Vec<Known> = snapshots.iter().map(|s| self.known(s)).collect();
+            others.speak(rows, &known, horizon == self.horizon)?;
+        }
+        Ok(rows)
+    }
+
+    fn known(&self, s: &Snapshot) -> Known {
+        let timeline = &self.timelines[s.customer];
+        let items = &timeline.items[..timeline.before(s.at)];
+        let mut counters = Counters::default();
+        items.iter().for_each(|item| counters.add(item));
+        let (kind, channel) = items.last().map_or((0, 0), |item| (item.kind, item.channel));
+        Known { counters, kind, channel, at: s.at }
     }
 }
 

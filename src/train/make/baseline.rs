@@ -26,10 +26,13 @@ pub struct Fitted {
     pub rows: Vec<Row>,
 }
 
-/// Fits the baseline of one task of `classes` classes, whose number `class` reads from the labels. `None` where nothing is labelled.
+/// Fits the baseline of one task of `classes` classes, whose number `class` reads from the labels; `classes` itself stands for a label that is not
+/// among them and is only judged. `None` where nothing is labelled.
 pub fn fit(parts: &Parts<'_>, classes: usize, event: Option<usize>, class: impl Fn(&Labels) -> Option<usize>) -> Option<Fitted> {
-    let sessions = sessions(&parts.fit, &class);
-    let [fit, calibrate, judge] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| documents(views, sessions, &class));
+    let known = |labels: &Labels| class(labels).filter(|c| *c < classes);
+    let sessions = sessions(&parts.fit, known);
+    let [fit, calibrate] = [&parts.fit, &parts.calibrate].map(|views| documents(views, sessions, known));
+    let judge = documents(&parts.judge, sessions, &class);
     if fit.0.is_empty() {
         return None;
     }

@@ -8,13 +8,13 @@ use crate::train::config::Config;
 use crate::train::dataset::Dataset;
 use crate::train::fit;
 use crate::train::holdout::View;
-use crate::train::judge::Judged;
+use crate::train::judge::{Judged, Unknown};
 use crate::train::metrics::Row;
 use crate::train::network::Network;
 use crate::train::satisfaction_class;
 use crate::train::slices::Who;
 
-/// A labelled step: place (sequence, step), logits, class.
+/// A labelled step: place (sequence, step), logits, class; the number of classes for a label that the model does not know.
 type Step = ((usize, usize), Vec<f32>, usize);
 type Labelled = Vec<Step>;
 
@@ -28,7 +28,8 @@ pub struct Said {
 }
 
 impl Said {
-    pub fn of(network: &Network, data: &Dataset) -> Self {
+    /// `views` are those that the data set was made of.
+    pub fn of(network: &Network, data: &Dataset, views: &[View<'_>]) -> Self {
         let (mut satisfaction, mut classes): (Labelled, Vec<Labelled>) = (Vec::new(), vec![Vec::new(); data.tasks.len()]);
         fit::run(network, &data.sequences, |sequence, at, output, row| {
             let step = &data.sequences[sequence].steps[at];
@@ -36,10 +37,12 @@ impl Said {
                 let logits = output.satisfaction[row * CLASSES..][..CLASSES].to_vec();
                 satisfaction.push(((sequence, at), logits, satisfaction_class(mean)));
             }
-            for (i, label) in step.classes.iter().enumerate() {
-                let k = data.tasks[i].labels.len();
-                if let Some(label) = label {
-                    classes[i].push(((sequence, at), output.classes[i][row * k..][..k].to_vec(), *label as usize));
+            let given = views[sequence].labels(at);
+            for (i, (label, task)) in step.classes.iter().zip(&data.tasks).enumerate() {
+                let k = task.labels.len();
+                let unknown = given.is_some_and(|l| l.classes.contains_key(&task.name)).then_some(k);
+                if let Some(label) = label.map(|l| l as usize).or(unknown) {
+                    classes[i].push(((sequence, at), output.classes[i][row * k..][..k].to_vec(), label));
                 }
             }
         });
@@ -61,13 +64,12 @@ impl Heads {
     /// Fits on what was said of the calibration part.
     pub fn fit(said: &Said, prepared: &Prepared, config: &Config) -> Self {
         let scaling = |labelled: &Labelled, width: usize, with_bias: bool| {
-            let logits: Vec<Vec<f32>> = labelled.iter().map(|l| l.1.clone()).collect();
-            let labels: Vec<usize> = labelled.iter().map(|l| l.2).collect();
+            let (logits, labels): (Vec<Vec<f32>>, Vec<usize>) = known(labelled, width).map(|l| (l.1.clone(), l.2)).unzip();
             if logits.is_empty() { Scaling::identity(width) } else { calibrate::fit(&logits, &labels, with_bias) }
         };
         let classes = said.classes.iter().zip(&prepared.tasks).map(|(labelled, task)| {
             let scaling = scaling(labelled, task.labels.len(), false);
-            let largest = labelled.iter().map(|l| scaling.apply(&l.1).into_iter().fold(0.0, f32::max)).collect();
+            let largest = known(labelled, task.labels.len()).map(|l| scaling.apply(&l.1).into_iter().fold(0.0, f32::max)).collect();
             let below = unknown_below(largest, config.unknown_quantile);
             (scaling, below)
         });
@@ -84,7 +86,7 @@ impl Heads {
         said.satisfaction.iter().zip(&said.ratings).map(row).collect()
     }
 
-    /// Rows of class task number `task`.
+    /// Rows of class task number `task`: the likeliest label is said, whatever the threshold for unknowns.
     pub fn class_rows(&self, said: &Said, task: usize, views: &[View<'_>]) -> Vec<Judged> {
         let row = |(place, logits, class): &Step| {
             let p = self.classes[task].0.apply(logits);
@@ -92,6 +94,18 @@ impl Heads {
         };
         said.classes[task].iter().map(row).collect()
     }
+}
+
+/// How well the threshold for unknowns of a class task does on its rows; `None` where there is no threshold.
+pub fn unknown(rows: &[Judged], classes: usize, below: Option<f32>) -> Option<Unknown> {
+    let below = below?;
+    let largest = |j: &Judged| j.row.p.iter().copied().fold(0.0, f32::max);
+    Some(Unknown::of(rows.iter().map(|j| (j.row.label < classes, largest(j) < below))))
+}
+
+/// Steps with a label that the model knows.
+fn known(labelled: &Labelled, classes: usize) -> impl Iterator<Item = &Step> {
+    labelled.iter().filter(move |l| l.2 < classes)
 }
 
 /// The expected rating of calibrated probabilities, as the engine computes it.

@@ -23,17 +23,18 @@ use prepared::json_file;
 
 use super::checkpoint::{Checkpoint, Fingerprint};
 use super::config::Config;
+use super::future::judge::Others;
 use super::holdout::{Division, Holdout, Part, View};
-use super::judge::{self, Task, TaskReport};
+use super::judge::{self, Judged, Task, TaskReport};
 use super::record::{Counts, Recording, Sample, record_sample};
 use super::report::{self, Report};
 use super::shape::Shape;
 use super::slices::Names;
 use super::vectors::Source;
-use super::{SATISFACTION_CLASSES, TFIDF, fit, future, lineage, reference, satisfaction_class, search, segments, tabular, write};
+use super::{SATISFACTION_CLASSES, TFIDF, fit, future, lineage, membership, reference, satisfaction_class, search, segments, tabular, write};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
-use crate::model::{BehaviourHead, BehaviourModel, Reference, TabularModel};
+use crate::model::Reference;
 
 /// What to train from and where to put it.
 #[derive(Debug, Clone)]
@@ -113,7 +114,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         notes.say("the words start from the English vectors that are built in");
     }
     let mut prepared = Prepared::new(&parts.fit, &recording, vectors, &job.config, &mut notes);
-    let behaviour = segments::fit(&recording, &holdout, job.config.horizon_days, job.seed, &mut notes);
+    let behaviour = segments::fit(&recording, &holdout, job.config.horizon_days, job.seed, &mut notes)?;
     prepared.layout.behaviour = behaviour.behaviour;
     prepared.layout.tabular = behaviour.tabular;
     let [fitted, calibration, judged] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| prepared.dataset(views));
@@ -127,28 +128,21 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     if kept < epochs.len() {
         notes.say(format!("stopped after epoch {}: the loss on the calibration part was lowest after epoch {kept}", epochs.len()));
     }
-    let heads = Heads::fit(&Said::of(&network, &calibration), &prepared, &job.config);
+    let heads = Heads::fit(&Said::of(&network, &calibration, &parts.calibrate), &prepared, &job.config);
 
     let mut files = prepared.files(&network, behaviour.golden)?;
     files.extend(behaviour.graphs);
-    let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts };
-    let said = Said::of(&network, &judged);
-    let mut tasks = judge.tasks(&said, &mut files, &mut notes);
-    if let (Some(report), Some(input), Some(graph)) = (tasks.get_mut(SATISFACTION), &prepared.layout.tabular, files.get("tabular.onnx")) {
-        let dense = TabularModel::build(input, graph).map_err(anyhow::Error::msg)?;
-        let rows = heads.satisfaction_rows(&said, &prepared, &parts.judge);
-        let names = Names::of(&recording);
-        let labels = SATISFACTION_CLASSES.map(String::from).to_vec();
-        let task = judge::Task { labels, event: Some(0), mean: prepared.mean, names: &names, seed: job.seed };
-        tabular::add(report, &task, &rows, &dense.into(), &recording)?;
-    }
+    let others = Others { dense: behaviour.dense, groups: behaviour.groups };
+    let names = Names::of(&recording, others.groups.as_deref());
+    let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts, others: &others, names: &names };
+    let tasks = judge.tasks(&Said::of(&network, &judged, &parts.judge), &mut files, &mut notes)?;
     let mut reference = reference::reference(&network, &prepared, &heads, &fitted);
     let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &origin);
-    let future = future::train::train(&recording, &job.config, holdout, job.seed, &mut notes)?;
+    manifest.behaviour = behaviour.head;
+    let future = future::train::train(&recording, &job.config, holdout, job.seed, (&others, &names), &mut notes)?;
     let ahead = future.as_ref().map(|made| made.report.clone());
-    let (read, seen) = if behaviour.head.is_some() || future.is_some() {
-        let autoencoder = behaviour_model(behaviour.head.as_ref(), &prepared, &files)?;
-        reference::behaviour(autoencoder, &parts.fit, &parts.judge)?
+    let (read, seen) = if others.groups.is_some() || future.is_some() {
+        reference::behaviour(others.groups.as_ref(), &parts.fit, &parts.judge)?
     } else {
         Default::default()
     };
@@ -185,22 +179,14 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         inputs: inputs.into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
         left_out: notes.into_left_out(),
         future_losses,
+        behaviour_losses: behaviour.losses,
         segments: behaviour.profiles,
+        anomaly: behaviour.anomaly,
         future: ahead,
     };
     let version = write::write(&job.out, manifest, &files, |manifest| report.files(manifest))?;
     checkpoint.remove();
     Ok(Made { version, counts: recording.counts, tasks })
-}
-
-/// What segments and anomaly are read by, where they were trained.
-fn behaviour_model(
-    head: Option<&BehaviourHead>,
-    prepared: &Prepared,
-    files: &BTreeMap<String, Vec<u8>>,
-) -> anyhow::Result<Option<BehaviourModel>> {
-    let (Some(head), Some(input), Some(graph)) = (head, &prepared.layout.behaviour, files.get("autoencoder.onnx")) else { return Ok(None) };
-    BehaviourModel::build(head, input, graph).map(Some).map_err(anyhow::Error::msg)
 }
 
 /// What the report says of the data.
@@ -238,39 +224,57 @@ struct Judge<'a> {
     prepared: &'a Prepared,
     heads: &'a Heads,
     parts: &'a Parts<'a>,
+    others: &'a Others,
+    names: &'a Names,
 }
 
 impl Judge<'_> {
-    fn tasks(&self, said: &Said, files: &mut BTreeMap<String, Vec<u8>>, notes: &mut Notes<'_>) -> BTreeMap<String, TaskReport> {
-        let names = Names::of(self.recording);
+    fn tasks(
+        &self,
+        said: &Said,
+        files: &mut BTreeMap<String, Vec<u8>>,
+        notes: &mut Notes<'_>,
+    ) -> anyhow::Result<BTreeMap<String, TaskReport>> {
         let mut reports = BTreeMap::new();
-        let mut add = |name: &str, labels: Vec<String>, event, rows: Vec<_>, fitted: Option<Fitted>, unknown: Option<usize>| {
+        let mut add = |name: &str, labels: Vec<String>, event, mut rows: Vec<Judged>, fitted: Option<Fitted>| -> anyhow::Result<()> {
+            if let Some(groups) = &self.others.groups {
+                membership::fill(&mut rows, groups, self.recording)?;
+            }
             let baselines: Vec<_> = fitted.iter().map(|f| (TFIDF, f.rows.clone())).collect();
             if let Some(f) = &fitted {
                 files.insert(super::tfidf::file(name), f.tfidf.encode());
             }
-            let task = Task { labels, event, mean: self.prepared.mean, names: &names, seed: self.job.seed };
-            match judge::report(&task, &rows, &baselines) {
-                Some(mut report) => {
-                    report.unknown_labels = unknown;
-                    reports.insert(name.to_owned(), report);
-                }
-                None => notes.say(format!("{name} has no label in the part that judges: nobody knows how good it is")),
+            let task = Task { labels, event, mean: self.prepared.mean, names: self.names, seed: self.job.seed };
+            let Some(mut report) = judge::report(&task, &rows, &baselines) else {
+                notes.say(format!("{name} has no label in the part that judges: nobody knows how good it is"));
+                return Ok(());
+            };
+            if let (Some(_), Some(dense)) = (event, &self.others.dense) {
+                tabular::add(&mut report, &task, &rows, dense, self.recording)?;
             }
+            reports.insert(name.to_owned(), report);
+            Ok(())
         };
         if self.prepared.satisfaction {
             let rows = self.heads.satisfaction_rows(said, self.prepared, &self.parts.judge);
             let fitted = baseline::fit(self.parts, CLASSES, Some(0), |l| l.satisfaction.map(satisfaction_class));
-            add(SATISFACTION, SATISFACTION_CLASSES.map(String::from).to_vec(), Some(0), rows, fitted, None);
+            add(SATISFACTION, SATISFACTION_CLASSES.map(String::from).to_vec(), Some(0), rows, fitted)?;
         }
+        let mut of_unknowns = Vec::new();
         for (i, task) in self.prepared.tasks.iter().enumerate().filter(|(_, t)| !t.auxiliary) {
             let numbers: HashMap<&str, usize> = task.labels.iter().enumerate().map(|(i, l)| (&**l, i)).collect();
             let rows = self.heads.class_rows(said, i, &self.parts.judge);
-            let labelled = self.parts.judge.iter().flat_map(|v| v.own()).filter(|(_, l)| l.classes.contains_key(&task.name)).count();
-            let fitted = baseline::fit(self.parts, task.labels.len(), None, |l| numbers.get(&**l.classes.get(&task.name)?).copied());
-            let unknown = labelled - rows.len();
-            add(&task.name, task.labels.iter().map(|l| l.to_string()).collect(), None, rows, fitted, Some(unknown));
+            let k = task.labels.len();
+            let fitted = baseline::fit(self.parts, k, None, |l| Some(numbers.get(&**l.classes.get(&task.name)?).copied().unwrap_or(k)));
+            let unknown = rows.iter().filter(|j| j.row.label == k).count();
+            of_unknowns.push((&task.name, unknown, heads::unknown(&rows, k, self.heads.classes[i].1)));
+            add(&task.name, task.labels.iter().map(|l| l.to_string()).collect(), None, rows, fitted)?;
         }
-        reports
+        for (name, labels, unknown) in of_unknowns {
+            if let Some(report) = reports.get_mut(&**name) {
+                (report.unknown_labels, report.unknown) = (Some(labels), unknown);
+            }
+        }
+        Ok(reports)
     }
 }

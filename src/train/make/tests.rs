@@ -240,15 +240,89 @@ fn histories_are_judged_on_their_end_and_the_report_says_so() {
     // Most are bad where they are judged: the scores have moved.
     assert!(report["outputs"][0]["psi"].as_f64().is_some_and(|psi| psi > 0.2), "{}", report["outputs"]);
     let page = read("report.html");
-    for part in
-        ["Divided by time", "Reliability", "ROC of dissatisfied", "Confusion", "Loss per label", "Score drift", "tfidf", &made.version]
-    {
+    for part in [
+        "Divided by time",
+        "Reliability",
+        "ROC of dissatisfied",
+        "tfidf, ",
+        "Confusion",
+        "Loss per label",
+        "Score drift",
+        "tfidf",
+        &made.version,
+    ] {
         assert!(page.contains(part), "{part}");
     }
     for outside in ["http://", "https://", "<script", "src=", "url("] {
         let found = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!found.contains(outside), "{outside} in a self-contained page");
     }
+}
+
+/// 1,500 customers with four messages each of two intents, and a third one that only those have who are judged: too rare to learn.
+fn with_a_rare_intent(dir: &Path) -> Job {
+    let mut job = data(dir, false, true, true);
+    let (mut interactions, mut labels) = (String::new(), String::new());
+    for c in 0..1500 {
+        let judged = Holdout::Customers.part(&format!("c{c}"), Timestamp(0)) == Part::Judge;
+        for turn in 0..4 {
+            let (class, words) = match (c * 7 + turn * 3) % 5 {
+                0 if judged && c % 2 == 0 => ("strange", "zzyzx"),
+                0 | 1 => ("praise", "thanks this is great"),
+                _ => ("complaint", "this is broken and late"),
+            };
+            let _ = writeln!(
+                interactions,
+                r#"{{"id":"{c}-{turn}","customer_id":"c{c}","occurred_at":"2024-01-{:02}T10:{turn:02}:00Z","kind":"message","text":"{words} {}"}}"#,
+                1 + c % 28,
+                c % 9
+            );
+            // One in ten is labelled wrongly, so that nothing is sure.
+            let class = if (c * 13 + turn) % 10 == 0 { "praise" } else { class };
+            let _ = writeln!(labels, r#"{{"interaction_id":"{c}-{turn}","task":"intent","value":"{class}"}}"#);
+        }
+    }
+    fs::write(&job.interactions[0], interactions).expect("temporary file");
+    fs::write(&job.labels[0], labels).expect("temporary file");
+    job.config.epochs = 3;
+    job.config.unknown_quantile = 0.1;
+    job
+}
+
+#[test]
+fn a_class_task_is_judged_alike_by_training_and_evaluation() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let job = with_a_rare_intent(dir.path());
+    let (made, _) = train(&job);
+    let trained = &made.tasks["intent"];
+    // What training judged on, alone.
+    let lines = fs::read_to_string(&job.interactions[0]).expect("interactions");
+    let judged = |line: &&str| {
+        let customer = line.split("\"customer_id\":\"").nth(1).and_then(|l| l.split('"').next()).expect("a customer");
+        Holdout::Customers.part(customer, Timestamp(0)) == Part::Judge
+    };
+    let path = dir.path().join("judged.jsonl");
+    fs::write(&path, lines.lines().filter(judged).map(|l| l.to_owned() + "\n").collect::<String>()).expect("temporary file");
+    let model = Model::load(&job.out).expect("a sound bundle");
+    assert!(model.manifest.classes["intent"].unknown_below.is_some());
+    let (report, _) = evaluate(model, Arc::new(Policies::standard()), &[path], &job.labels, None, None, |_, _| {}).expect("a report");
+    let evaluated = &report.tasks["intent"];
+    let strange = trained.unknown_labels.expect("a class task");
+    assert!(strange > 20 && trained.quality.n > 200, "{strange} of {}", trained.quality.n);
+    let figures = |t: &TaskReport| {
+        (t.quality.n, t.customers, t.quality.accuracy, t.quality.macro_f1, t.unknown_labels, t.unknown, t.recall_at.clone())
+    };
+    assert_eq!(figures(trained), figures(evaluated));
+    assert!((trained.quality.log_loss - evaluated.quality.log_loss).abs() < 1e-4);
+    let tfidf = |t: &TaskReport| (t.baselines["tfidf"].quality.n, t.baselines["tfidf"].quality.accuracy);
+    assert_eq!(tfidf(trained), tfidf(evaluated));
+    // The likeliest label is said, whatever the threshold; a label that nobody knows is a miss.
+    let unknown = trained.unknown.expect("a threshold");
+    assert_eq!((unknown.known + unknown.unknown, unknown.unknown), (trained.quality.n, strange));
+    let hits: usize = (0..2).map(|i| trained.confusion.counts[i][i]).sum();
+    assert!((trained.quality.accuracy - hits as f64 / trained.quality.n as f64).abs() < 1e-9, "{:?}", trained.confusion);
+    assert!(trained.confusion.counts.iter().all(|row| row.get(2).is_none_or(|n| *n == 0)), "nothing is said to be none of them");
+    assert!(trained.quality.accuracy <= 1.0 - strange as f64 / trained.quality.n as f64);
 }
 
 #[test]

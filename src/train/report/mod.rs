@@ -3,13 +3,18 @@
 //! Knows figures that others computed; no network, no data. A section appears where its data is there.
 
 mod ahead;
+mod anomaly;
+mod learning;
 mod page;
 mod plot;
 mod profiles;
 mod shifts;
+mod task;
 
 use std::collections::BTreeMap;
 
+pub use anomaly::Anomaly;
+pub use learning::AUTOENCODER;
 pub use profiles::{Profile, Profiles};
 pub use shifts::{Shift, shifts};
 
@@ -42,9 +47,15 @@ pub struct Report {
     /// Losses of the network of churn, spend and next need, by epoch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub future_losses: Vec<f32>,
+    /// Losses of the autoencoder and of the dense network of each target, by epoch.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub behaviour_losses: BTreeMap<String, Vec<Epoch>>,
     /// Groups of customers who behave alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments: Option<Profiles>,
+    /// How unusual the part that judges is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomaly: Option<Anomaly>,
     /// Judgements of churn, spend and next need.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub future: Option<FutureReport>,

@@ -10,9 +10,16 @@ use plotters::prelude::*;
 /// Colours that plotters writes and [`finish`] replaces by the page's variables: text, grid, and the series in order.
 const INK: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(1, 1, 2);
-const SERIES: [RGBColor; 3] = [RGBColor(1, 1, 3), RGBColor(1, 1, 4), RGBColor(1, 1, 5)];
-const NAMES: [(&str, &str); 5] =
-    [("#010101", "var(--ink)"), ("#010102", "var(--grid)"), ("#010103", "var(--s0)"), ("#010104", "var(--s1)"), ("#010105", "var(--s2)")];
+const SERIES: [RGBColor; 5] = [RGBColor(1, 1, 3), RGBColor(1, 1, 4), RGBColor(1, 1, 5), RGBColor(1, 1, 6), RGBColor(1, 1, 7)];
+const NAMES: [(&str, &str); 7] = [
+    ("#010101", "var(--ink)"),
+    ("#010102", "var(--grid)"),
+    ("#010103", "var(--s0)"),
+    ("#010104", "var(--s1)"),
+    ("#010105", "var(--s2)"),
+    ("#010106", "var(--s3)"),
+    ("#010107", "var(--s4)"),
+];
 
 /// One line of a plot.
 pub struct Line {
@@ -45,7 +52,8 @@ pub fn lines(axes: &Axes<'_>, lines: &[Line], diagonal: bool) -> anyhow::Result<
             let ends = [(axes.xs.start, axes.ys.start), (axes.xs.end, axes.ys.end)];
             chart.draw_series(LineSeries::new(ends, GRID.stroke_width(2)))?;
         }
-        for (line, color) in lines.iter().zip(SERIES) {
+        // The first line lies above the others.
+        for (line, color) in lines.iter().zip(SERIES).rev() {
             chart.draw_series(LineSeries::new(line.points.iter().copied(), color.stroke_width(2)))?;
             if line.marked {
                 chart.draw_series(line.points.iter().map(|p| Circle::new(*p, 3, color.filled())))?;
@@ -61,6 +69,7 @@ pub fn bars(axes: &Axes<'_>, names: &[&str], labels: &[String], groups: &[Vec<f6
     draw(axes, names, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
+            .margin_right(16)
             .x_label_area_size(46)
             .y_label_area_size(58)
             .build_cartesian_2d(axes.xs.clone(), axes.ys.clone())?;
@@ -97,6 +106,7 @@ type Chart<'a, 'b> =
 fn frame<'a, 'b>(axes: &Axes<'_>, area: &'a Area<'b>) -> Result<Chart<'a, 'b>, Failure> {
     let mut chart = ChartBuilder::on(area)
         .margin(8)
+        .margin_right(16)
         .x_label_area_size(46)
         .y_label_area_size(58)
         .build_cartesian_2d(axes.xs.clone(), axes.ys.clone())?;

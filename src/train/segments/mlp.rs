@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::train::device::{cpu, device};
+use crate::train::fit::Epoch;
 use crate::train::lookup::to_vec;
 use crate::train::network::Parameter;
 use crate::train::onnx::Builder;
@@ -181,24 +182,29 @@ impl Mlp {
     }
 
     /// Learns `data` in random batches. Keeps the weights of the epoch with the least loss on `aside`, or the last ones where that is empty.
-    pub fn fit(&mut self, data: Rows<'_>, aside: Rows<'_>, settings: &Settings, seed: u64) {
+    /// Returns the losses of every epoch: with dropout on `data`, and on `aside`.
+    pub fn fit(&mut self, data: Rows<'_>, aside: Rows<'_>, settings: &Settings, seed: u64) -> Vec<Epoch> {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..data.inputs.len()).collect();
         let steps = settings.epochs * order.len().div_ceil(settings.batch);
         let mut optimizer = Optimizer::new(settings.optimizer, steps, &self.parameters);
         let mut gradients: Vec<Vec<f32>> = self.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
         let mut best: Option<(f64, Vec<Parameter>)> = None;
-        let mut worse = 0;
-        for _ in 0..settings.epochs {
+        let (mut worse, mut epochs) = (0, Vec::new());
+        for epoch in 1..=settings.epochs {
             order.shuffle(&mut rng);
+            let mut sum = 0.0;
             for batch in order.chunks(settings.batch) {
-                self.learn(batch, data, Some((settings.dropout, &mut rng)), &mut gradients);
+                sum += self.learn(batch, data, Some((settings.dropout, &mut rng)), &mut gradients) * batch.len() as f32;
                 optimizer.step(&mut self.parameters, &mut gradients);
             }
+            let fit = sum / order.len().max(1) as f32;
             if aside.inputs.is_empty() {
+                epochs.push(Epoch { epoch, fit, calibration: None });
                 continue;
             }
             let loss = self.mean_loss(aside);
+            epochs.push(Epoch { epoch, fit, calibration: Some(loss as f32) });
             if best.as_ref().is_none_or(|b| loss < b.0) {
                 best = Some((loss, self.parameters.clone()));
                 worse = 0;
@@ -212,6 +218,7 @@ impl Mlp {
         if let Some((_, parameters)) = best {
             self.parameters = parameters;
         }
+        epochs
     }
 
     /// Writes the layers into a graph: from the tensor `input` to one tensor per layer, named by `outputs`. `prefix` keeps the names apart.
@@ -301,12 +308,13 @@ mod tests {
         let settings = Settings { epochs: 60, batch: 32, dropout: 0.0, optimizer: adam(0.02), patience: 60 };
         let fitted = || {
             let mut mlp = Mlp::new(&[2, 16, 1], &[Activation::Relu, Activation::Sigmoid], 1);
-            mlp.fit(data, Rows { inputs: &[], targets: &[] }, &settings, 2);
-            mlp
+            let epochs = mlp.fit(data, Rows { inputs: &[], targets: &[] }, &settings, 2);
+            (mlp, epochs)
         };
-        let mlp = fitted();
+        let (mlp, epochs) = fitted();
+        assert!(epochs.len() == 60 && epochs[59].fit < 0.5 * epochs[0].fit && epochs[59].calibration.is_none(), "{epochs:?}");
         let right = mlp.run(&inputs, 1).iter().zip(&targets).filter(|(p, y)| (p[0] > 0.5) == (y[0] > 0.5)).count();
         assert!(right > 380, "{right} of 400");
-        assert_eq!(mlp, fitted());
+        assert_eq!(mlp, fitted().0);
     }
 }

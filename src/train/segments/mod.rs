@@ -9,29 +9,40 @@ mod snapshots;
 mod tabular;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use label::Facts;
 use mlp::{Activation, Mlp, Rows, Settings, adam};
 use snapshots::{Snapshot, to_fit};
 
+use super::fit::Epoch;
 use super::holdout::Holdout;
 use super::make::Notes;
 use super::onnx::{Builder, Dim, FLOAT};
 use super::preprocess;
 use super::record::{Recording, customer_share};
-use super::report::{Profile, Profiles};
+use super::report::{AUTOENCODER, Anomaly, Profile, Profiles};
 use crate::customer::Item;
 use crate::features::{BEHAVIOUR, behaviour};
 use crate::interaction::Timestamp;
-use crate::model::{BehaviourHead, GoldenRow, Pipeline, SegmentHead, TabularInput, behaviour_hash, reconstruction_error};
+use crate::model::{
+    BehaviourHead, BehaviourModel, BehaviourRunner, GoldenRow, Pipeline, SegmentHead, TabularInput, TabularModel, behaviour_hash,
+    reconstruction_error,
+};
 
 /// What goes into the bundle; empty where the data has no behaviour to speak of.
 #[derive(Default)]
 pub struct Parts {
     /// Section of the manifest.
     pub head: Option<BehaviourHead>,
-    /// Section of the report.
+    /// Sections of the report.
     pub profiles: Option<Profiles>,
+    pub anomaly: Option<Anomaly>,
+    /// Losses of every epoch, by network.
+    pub losses: BTreeMap<String, Vec<Epoch>>,
+    /// The networks as a bundle serves them.
+    pub groups: Option<Arc<BehaviourModel>>,
+    pub dense: Option<Arc<TabularModel>>,
     /// Sections of `preprocessing.json`.
     pub behaviour: Option<Pipeline>,
     pub tabular: Option<TabularInput>,
@@ -61,12 +72,17 @@ fn came_back(items: &[Item]) -> bool {
 }
 
 /// Fits everything on the part that `holdout` leaves to fit on.
-pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u64, notes: &mut Notes<'_>) -> Parts {
+///
+/// # Errors
+/// What a loader would say of the networks; does not happen with what was just made.
+pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u64, notes: &mut Notes<'_>) -> anyhow::Result<Parts> {
     let mut parts = Parts::default();
     let snapshots = snapshots::draw(recording, holdout, horizon_days, seed);
     let (tabular, left_out) = tabular::fit(recording, holdout, &snapshots, horizon_days, seed);
     left_out.into_iter().for_each(|what| notes.left_out(what));
     if let Some(tabular) = tabular {
+        parts.dense = Some(Arc::new(TabularModel::build(&tabular.input, &tabular.graph).map_err(anyhow::Error::msg)?));
+        parts.losses.extend(tabular.losses.into_iter().map(|(target, epochs)| (target.to_owned(), epochs)));
         parts.tabular = Some(tabular.input);
         parts.graphs.insert("tabular.onnx".into(), tabular.graph);
         parts.golden.insert("tabular.onnx".into(), tabular.golden);
@@ -74,23 +90,39 @@ pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u6
     let repeated = recording.customers.iter().filter(|c| came_back(to_fit(c, holdout))).count();
     if repeated < FEWEST {
         notes.left_out(format!("segments and anomaly: {repeated} customers came back after a day or more, {FEWEST} are needed"));
-        return parts;
+        return Ok(parts);
     }
     let input = Input::fit(&snapshots);
-    let network = autoencoder(recording, &snapshots, &input.rows, seed);
+    let (network, losses) = autoencoder(recording, &snapshots, &input.rows, seed);
     let Some((head, profiles)) = head(&snapshots, &input.rows, &network, seed) else {
         notes.left_out("segments and anomaly: the customers' behaviour does not differ enough to group it".into());
-        return parts;
+        return Ok(parts);
     };
     let labels: Vec<String> = head.segments.iter().map(|s| format!("{} ({:.0} %)", s.label, 100.0 * s.share)).collect();
     notes.say(format!("{} segments: {}", labels.len(), labels.join("; ")));
     let (graph, golden) = export(&network);
+    let groups = Arc::new(BehaviourModel::build(&head, &input.pipeline, &graph).map_err(anyhow::Error::msg)?);
+    parts.anomaly = anomaly(&groups, &snapshots, &snapshots::judged(recording, holdout, seed))?;
+    parts.groups = Some(groups);
+    parts.losses.insert(AUTOENCODER.into(), losses);
     parts.graphs.insert("autoencoder.onnx".into(), graph);
     parts.golden.insert("autoencoder.onnx".into(), golden);
     parts.behaviour = Some(input.pipeline);
     parts.head = Some(head);
     parts.profiles = Some(profiles);
-    parts
+    Ok(parts)
+}
+
+/// How unusual what was not fitted on is, as scores say it; `None` where there is nothing of that.
+fn anomaly(groups: &Arc<BehaviourModel>, fitted: &[Snapshot], judged: &[Snapshot]) -> anyhow::Result<Option<Anomaly>> {
+    let mut runner = BehaviourRunner::new(groups).map_err(anyhow::Error::msg)?;
+    let mut read = |snapshots: &[Snapshot]| {
+        let features: Vec<_> = snapshots.iter().map(|s| behaviour(&s.counters, s.at)).collect();
+        let readings = runner.read(&features).map_err(anyhow::Error::msg)?;
+        anyhow::Ok(readings.into_iter().map(|r| (r.anomaly, r.error)).collect::<Vec<_>>())
+    };
+    let fitted = read(fitted)?;
+    Ok(Anomaly::of(&fitted, &read(judged)?))
 }
 
 /// The autoencoder's input of every snapshot, and how it was made.
@@ -113,7 +145,7 @@ impl Input {
 }
 
 /// 32 → 16 → 6 → 16 → 32, the code linear; stopped early on customers of its own.
-fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>], seed: u64) -> Mlp {
+fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>], seed: u64) -> (Mlp, Vec<Epoch>) {
     // Not the share that holds customers out: of those that remain, the same hash would take none.
     let aside = |s: &Snapshot| customer_share(&format!("stop early: {}", recording.customers[s.customer].id)) < ASIDE;
     let (mut train, mut stop) = (Vec::new(), Vec::new());
@@ -125,8 +157,8 @@ fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>],
     let activations = [Activation::Relu, Activation::None, Activation::Relu, Activation::None];
     let mut network = Mlp::new(&[width, HIDDEN, CODE, HIDDEN, width], &activations, seed);
     let same = |rows| Rows { inputs: rows, targets: rows };
-    network.fit(same(&train), same(&stop), &SETTINGS, seed ^ 0xae);
-    network
+    let losses = network.fit(same(&train), same(&stop), &SETTINGS, seed ^ 0xae);
+    (network, losses)
 }
 
 fn head(snapshots: &[Snapshot], rows: &[Vec<f32>], network: &Mlp, seed: u64) -> Option<(BehaviourHead, Profiles)> {

@@ -1,6 +1,8 @@
 //! What customers had done as of several times: after interactions, and in the silence between and after them.
 //!
-//! Sees the part to fit on alone. Each customer is drawn equally often, so that none dominates; a customer's times depend on seed and id only.
+//! Sees the part to fit on alone, but for [`judged`]. Each customer is drawn equally often, so that none dominates; a customer's times depend on seed and id only.
+
+use std::ops::Range;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng, seq};
@@ -45,12 +47,46 @@ fn end(recording: &Recording, holdout: &Holdout) -> Timestamp {
     }
 }
 
+/// What of a customer is drawn from.
+struct Span<'a> {
+    /// All that may be known.
+    items: &'a [Item],
+    /// The first item that may be drawn.
+    own: usize,
+    /// Times that may be drawn.
+    silent: Range<i64>,
+}
+
 /// Draws snapshots of every customer with an interaction to fit on; of a seeded part of them where they are too many.
 pub fn draw(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u64) -> Vec<Snapshot> {
     let end = end(recording, holdout);
     let horizon = i64::from(horizon_days) * Timestamp::MICROS_PER_DAY;
+    let span = |customer| {
+        let items = to_fit(customer, holdout);
+        items.first().map(|first| Span { items, own: 0, silent: first.occurred_at.0..end.0 })
+    };
+    let mut snapshots = draw_from(recording, seed, span);
+    snapshots.iter_mut().for_each(|s| s.churned = churned(to_fit(&recording.customers[s.customer], holdout), s, horizon, end));
+    snapshots
+}
+
+/// Snapshots of the part that judges, drawn alike: after its interactions and at times within it, with what lies before known. Without labels.
+pub fn judged(recording: &Recording, holdout: &Holdout, seed: u64) -> Vec<Snapshot> {
+    let end = recording.to.unwrap_or_default().0;
+    draw_from(recording, seed, |customer| {
+        let items = customer.items.as_slice();
+        let first = items.first()?.occurred_at;
+        let own = items.iter().take_while(|i| holdout.part(&customer.id, i.occurred_at) != Part::Judge).count();
+        match *holdout {
+            Holdout::Customers => (own == 0).then_some(Span { items, own, silent: first.0..end }),
+            Holdout::Time { middle, .. } => Some(Span { items, own, silent: first.max(middle).0..end }),
+        }
+    })
+}
+
+fn draw_from<'a>(recording: &'a Recording, seed: u64, span: impl Fn(&'a Customer) -> Option<Span<'a>>) -> Vec<Snapshot> {
     let mut customers: Vec<(u64, usize)> = (0..recording.customers.len())
-        .filter(|&c| !to_fit(&recording.customers[c], holdout).is_empty())
+        .filter(|&c| span(&recording.customers[c]).is_some())
         .map(|c| (xxh3_64(recording.customers[c].id.as_bytes()) ^ seed, c))
         .collect();
     if customers.len() > MOST / 2 {
@@ -61,16 +97,14 @@ pub fn draw(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u
     let half = (MOST / customers.len().max(1)).clamp(2, MOST_EACH) / 2;
     let mut snapshots = Vec::new();
     for (share, customer) in customers {
-        let items = to_fit(&recording.customers[customer], holdout);
+        let Some(Span { items, own, silent }) = span(&recording.customers[customer]) else { continue };
         let mut rng = SmallRng::seed_from_u64(share);
-        let mut after = seq::index::sample(&mut rng, items.len(), half.min(items.len())).into_vec();
+        let length = items.len() - own;
+        let mut after: Vec<usize> = seq::index::sample(&mut rng, length, half.min(length)).into_iter().map(|i| own + i).collect();
         after.sort_unstable();
-        let first = items[0].occurred_at.0;
-        let mut silent: Vec<i64> = (0..half).filter(|_| end.0 > first).map(|_| rng.random_range(first..end.0)).collect();
+        let mut silent: Vec<i64> = (0..half).filter(|_| !silent.is_empty()).map(|_| rng.random_range(silent.clone())).collect();
         silent.sort_unstable();
         follow(items, customer, &after, &silent, &mut snapshots);
-        let drawn = snapshots.iter_mut().rev().take_while(|s| s.customer == customer);
-        drawn.for_each(|s| s.churned = churned(items, s, horizon, end));
     }
     snapshots
 }
@@ -154,6 +188,26 @@ mod tests {
             // The label comes from the part alone: where the horizon passes its end there is none.
             assert_eq!(s.churned, (s.at.0 <= 70 * DAY).then_some(false), "{}", s.at);
         }
+    }
+
+    #[test]
+    fn the_judged_part_is_drawn_with_its_history_known() {
+        let days: Vec<i64> = (1..200).collect();
+        let recording = recording(vec![customer("busy", &days), customer("old", &[3])]);
+        let holdout = Holdout::Time { from: Timestamp(100 * DAY), middle: Timestamp(150 * DAY) };
+        let snapshots = judged(&recording, &holdout, 1);
+        assert!(snapshots.iter().all(|s| s.at.0 >= 150 * DAY && s.at.0 <= 199 * DAY && s.churned.is_none()));
+        for s in &snapshots {
+            let known = if s.customer == 0 { s.at.0 / DAY } else { 1 };
+            assert_eq!(i64::from(s.counters.interactions), known, "all up to then and no more");
+        }
+        let count = |c| snapshots.iter().filter(|s| s.customer == c).count();
+        assert_eq!((count(0), count(1)), (MOST_EACH, MOST_EACH / 2), "who is silent there is known by silence alone");
+        // By customer, those of the other parts are not looked at.
+        let recording = self::recording((0..400).map(|i| customer(&format!("c{i}"), &[1, 5])).collect());
+        let parts = judged(&recording, &Holdout::Customers, 1);
+        let part = |s: &Snapshot| Holdout::Customers.part(&recording.customers[s.customer].id, s.at);
+        assert!(!parts.is_empty() && parts.iter().all(|s| part(s) == Part::Judge));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::mlp::{Activation, Mlp, Rows, Settings, adam};
 use super::snapshots::{Snapshot, to_fit};
 use crate::customer::{Counters, words};
 use crate::model::{CHURN, DISSATISFIED, GoldenRow, OneHot, Pipeline, TabularInput};
+use crate::train::fit::Epoch;
 use crate::train::holdout::Holdout;
 use crate::train::onnx::{Builder, Dim, FLOAT};
 use crate::train::preprocess;
@@ -19,6 +20,8 @@ pub struct Tabular {
     pub input: TabularInput,
     pub graph: Vec<u8>,
     pub golden: GoldenRow,
+    /// Losses of every epoch, by target.
+    pub losses: BTreeMap<&'static str, Vec<Epoch>>,
 }
 
 /// The article's: Adam, binary cross-entropy, 10 epochs, batches of 32, half of every hidden layer dropped.
@@ -43,7 +46,7 @@ pub fn fit(
 ) -> (Option<Tabular>, Vec<String>) {
     let mut input = one_hot(recording, holdout);
     let rows = [(CHURN, churn_rows(&input, snapshots)), (DISSATISFIED, satisfaction_rows(&input, recording, holdout))];
-    let (mut networks, mut left_out) = (BTreeMap::new(), Vec::new());
+    let (mut networks, mut losses, mut left_out) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (target, (rows, classes)) in rows {
         let counts = [0, 1].map(|class| classes.iter().filter(|c| **c == class).count());
         if counts.iter().any(|n| *n < FEWEST) {
@@ -54,7 +57,8 @@ pub fn fit(
             ));
             continue;
         }
-        let (pipeline, network) = fit_one(rows, &classes, seed);
+        let (pipeline, network, epochs) = fit_one(rows, &classes, seed);
+        losses.insert(target, epochs);
         input.targets.insert(target.to_owned(), pipeline);
         networks.insert(target, network);
     }
@@ -62,7 +66,7 @@ pub fn fit(
         return (None, left_out);
     }
     let (graph, golden) = export(&networks);
-    (Some(Tabular { input, graph, golden }), left_out)
+    (Some(Tabular { input, graph, golden, losses }), left_out)
 }
 
 /// The values of at least a thousandth of the interactions to fit on.
@@ -110,7 +114,7 @@ fn satisfaction_rows(input: &TabularInput, recording: &Recording, holdout: &Hold
     labelled
 }
 
-fn fit_one(mut rows: Vec<Vec<f64>>, classes: &[usize], seed: u64) -> (Pipeline, Mlp) {
+fn fit_one(mut rows: Vec<Vec<f64>>, classes: &[usize], seed: u64) -> (Pipeline, Mlp, Vec<Epoch>) {
     let mut pipeline = Pipeline::default();
     let mut add = |transform, rows: &mut Vec<Vec<f64>>| {
         preprocess::apply(&transform, rows);
@@ -125,8 +129,9 @@ fn fit_one(mut rows: Vec<Vec<f64>>, classes: &[usize], seed: u64) -> (Pipeline, 
     let targets: Vec<Vec<f32>> = classes.iter().map(|c| vec![*c as f32]).collect();
     let mut network =
         Mlp::new(&[inputs[0].len(), HIDDEN[0], HIDDEN[1], 1], &[Activation::Relu, Activation::Relu, Activation::Sigmoid], seed);
-    network.fit(Rows { inputs: &inputs, targets: &targets }, Rows { inputs: &[], targets: &[] }, &SETTINGS, seed ^ 0x7ab);
-    (pipeline, network)
+    let data = Rows { inputs: &inputs, targets: &targets };
+    let losses = network.fit(data, Rows { inputs: &[], targets: &[] }, &SETTINGS, seed ^ 0x7ab);
+    (pipeline, network, losses)
 }
 
 /// `tabular.onnx`: `features` f32 [B, F], the targets' inputs side by side → one probability f32 [B, 1] per target. Second: an invented row.
