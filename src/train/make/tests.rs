@@ -273,9 +273,10 @@ fn with_a_rare_intent(dir: &Path) -> Job {
             };
             let _ = writeln!(
                 interactions,
-                r#"{{"id":"{c}-{turn}","customer_id":"c{c}","occurred_at":"2024-01-{:02}T10:{turn:02}:00Z","kind":"message","text":"{words} {}"}}"#,
+                r#"{{"id":"{c}-{turn}","customer_id":"c{c}","occurred_at":"2024-01-{:02}T10:{turn:02}:00Z","kind":"message","text":"{words} w{} v{}"}}"#,
                 1 + c % 28,
-                c % 9
+                c % 31,
+                (c * 7 + turn * 5) % 37
             );
             // One in ten is labelled wrongly, so that nothing is sure.
             let class = if (c * 13 + turn) % 10 == 0 { "praise" } else { class };
@@ -310,15 +311,19 @@ fn a_class_task_is_judged_alike_by_training_and_evaluation() {
     let strange = trained.unknown_labels.expect("a class task");
     assert!(strange > 20 && trained.quality.n > 200, "{strange} of {}", trained.quality.n);
     let figures = |t: &TaskReport| {
-        (t.quality.n, t.customers, t.quality.accuracy, t.quality.macro_f1, t.unknown_labels, t.unknown, t.recall_at.clone())
+        (t.quality.n, t.customers, t.quality.accuracy, t.quality.macro_f1, t.unknown_labels, t.recall_at.clone(), t.confusion.clone())
     };
     assert_eq!(figures(trained), figures(evaluated));
+    // The last bits of two libraries may fall on either side of a threshold.
+    let [ours, theirs] = [trained, evaluated].map(|t| t.unknown.expect("a threshold"));
+    assert_eq!((ours.known, ours.unknown), (theirs.known, theirs.unknown));
+    assert!(ours.known_called_unknown > 0 && ours.known_called_unknown.abs_diff(theirs.known_called_unknown) <= 3, "{ours:?} {theirs:?}");
+    assert!(ours.recall.zip(theirs.recall).is_some_and(|(a, b)| a > 0.5 && (a - b).abs() < 0.1), "{ours:?} {theirs:?}");
     assert!((trained.quality.log_loss - evaluated.quality.log_loss).abs() < 1e-4);
     let tfidf = |t: &TaskReport| (t.baselines["tfidf"].quality.n, t.baselines["tfidf"].quality.accuracy);
     assert_eq!(tfidf(trained), tfidf(evaluated));
     // The likeliest label is said, whatever the threshold; a label that nobody knows is a miss.
-    let unknown = trained.unknown.expect("a threshold");
-    assert_eq!((unknown.known + unknown.unknown, unknown.unknown), (trained.quality.n, strange));
+    assert_eq!((ours.known + ours.unknown, ours.unknown), (trained.quality.n, strange));
     let hits: usize = (0..2).map(|i| trained.confusion.counts[i][i]).sum();
     assert!((trained.quality.accuracy - hits as f64 / trained.quality.n as f64).abs() < 1e-9, "{:?}", trained.confusion);
     assert!(trained.confusion.counts.iter().all(|row| row.get(2).is_none_or(|n| *n == 0)), "nothing is said to be none of them");
