@@ -199,7 +199,7 @@ mod tests {
     /// Rows of two languages in two segments: the model is right but in segment 1, the baseline is always right in Chinese alone.
     fn rows() -> (Vec<Judged>, Vec<Row>) {
         let row = |i: usize| {
-            let (language, segment, right) = (1 + (i % 4 == 0) as u32, (i / 4) as u32 % 2, (i / 4) % 2 == 0);
+            let (language, segment, right) = (1 + u32::from(i.is_multiple_of(4)), (i / 4) as u32 % 2, (i / 4).is_multiple_of(2));
             let p = if right { [0.8, 0.2] } else { [0.2, 0.8] };
             let who = Who { customer: i as u32, language, kind: 7, segment: segment + 1, place: i as u32 % 8 };
             let theirs = if language == 2 { [0.9, 0.1] } else { [0.1, 0.9] };

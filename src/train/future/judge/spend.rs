@@ -188,7 +188,6 @@ pub fn spend(rows: &[Row], baselines: &Baselines, days: u32, expected: Forecast,
         purchases: own.iter().map(|(r, _)| f64::from(of(r).purchases)).sum(),
         amount: own.iter().map(|(r, _)| of(r).amount).sum(),
     };
-    let tenths = |of: &dyn Fn(&(&Row, Spend)) -> (f64, f64)| deciles(own.iter().map(of).collect());
     Some(SpendReport {
         n: own.len(),
         horizon_days: days,
@@ -199,8 +198,8 @@ pub fn spend(rows: &[Row], baselines: &Baselines, days: u32, expected: Forecast,
         baselines: theirs.iter().map(|(name, rows)| (*name, quality(all(rows, &mut (0..rows.len()))))).collect(),
         sure,
         deciles: Deciles {
-            purchases: tenths(&|(r, s)| (f64::from(s.purchases), f64::from(r.outcome.purchases))),
-            amount: tenths(&|(r, s)| (f64::from(s.amount), r.outcome.amount)),
+            purchases: deciles(own.iter().map(|(r, s)| (f64::from(s.purchases), f64::from(r.outcome.purchases))).collect()),
+            amount: deciles(own.iter().map(|(r, s)| (f64::from(s.amount), r.outcome.amount)).collect()),
         },
         slices,
     })
