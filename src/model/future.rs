@@ -122,13 +122,13 @@ fn alive(visits: &BgNbd, past: &Past) -> f32 {
     visits.alive(&past.visits).max(LEAST_ALIVE) as f32
 }
 
-/// The power of the survival form before the network has its say: (r + x) · P(alive).
+/// The power of the survival form before the network has its say: √((r + x) · P(alive)). The root meets BG/NBD half way: what it says of customers with
+/// many visits is often too sure, and the network learns less from there than from here.
 pub fn power(visits: &BgNbd, past: &Past) -> f32 {
-    (visits.r + past.visits.repeats) as f32 * alive(visits, past)
+    ((visits.r + past.visits.repeats) as f32 * alive(visits, past)).sqrt()
 }
 
-/// Logit of coming back within `days`: S(h) = (1 + h / b)^(−a), a = exp(o₀) · (r + x) · P(alive), b = exp(o₁) · (age + α). With P(alive) = 1 and outputs
-/// of 0 these are the gamma-distributed rates of BG/NBD.
+/// Logit of coming back within `days`: S(h) = (1 + h / b)^(−a), a = exp(o₀) · √((r + x) · P(alive)), b = exp(o₁) · (age + α).
 pub fn return_logit(visits: &BgNbd, output: &[f32], past: &Past, Horizon(days): Horizon) -> f32 {
     let [o0, o1] = [0, 1].map(|i| output.get(i).copied().unwrap_or(0.0));
     let a = o0.clamp(-MOST_HAZARD, MOST_HAZARD).exp() * power(visits, past);
@@ -302,10 +302,10 @@ mod tests {
     const PAST: Past = Past { visits: Visits { repeats: 3.0, last: 10.0, age: 14.0 }, purchases: 5.0, amount: 50.0 };
 
     #[test]
-    fn without_outputs_the_forms_are_those_of_bg_nbd() {
+    fn the_forms_start_from_bg_nbd_and_equal_their_formulas() {
         let churn = ChurnHead { scale: 1.0, bias: 0.0 };
         let (alive, weeks) = (BgNbd::USUAL.alive(&PAST.visits), 90.0 / 7.0);
-        let survival = |o0: f64, o1: f64| (1.0 + weeks / (18.5 * o1.exp())).powf(-3.5 * alive * o0.exp());
+        let survival = |o0: f64, o1: f64| (1.0 + weeks / (18.5 * o1.exp())).powf(-(3.5 * alive).sqrt() * o0.exp());
         for (o0, o1) in [(0.0f32, 0.0f32), (0.3, -0.4)] {
             let said = churn.probability(return_logit(&BgNbd::USUAL, &[o0, o1], &PAST, Horizon(90.0)));
             let expected = survival(o0.into(), o1.into());

@@ -82,7 +82,7 @@ impl Default for Config {
             chunk: 64,
             learning_rate: 1e-3,
             votes_rate: 30.0,
-            opinions_rate: 1.0,
+            opinions_rate: 0.0,
             weight_decay: 0.02,
             warm_up: 50,
             dropout: 0.3,

@@ -135,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn the_code_is_a_version_and_a_tree() {
-        let (version, tree) = CODE.split_once("+src.").expect("two parts");
+    fn the_code_is_a_version_and_a_hash_of_its_sources() {
+        let (version, hash) = CODE.split_once("+src.").expect("two parts");
         assert_eq!(version, env!("CARGO_PKG_VERSION"));
-        assert!(tree.len() == 40 && tree.bytes().all(|b| b.is_ascii_hexdigit()), "{tree}");
+        assert!(hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "{hash}");
     }
 }

@@ -84,7 +84,11 @@ pub fn reference(network: &Network, prepared: &Prepared, heads: &Heads, fitted: 
 ///
 /// # Errors
 /// tract's message; does not happen with a model that was built.
-pub fn behaviour(model: Option<&Arc<BehaviourModel>>, fitted: &[View<'_>], judged: &[View<'_>]) -> anyhow::Result<(Reference, Option<Watch>)> {
+pub fn behaviour(
+    model: Option<&Arc<BehaviourModel>>,
+    fitted: &[View<'_>],
+    judged: &[View<'_>],
+) -> anyhow::Result<(Reference, Option<Watch>)> {
     let rows = behaviour_rows(fitted);
     let values = |i: usize| rows.iter().map(|row| row[i]).collect();
     let columns = BEHAVIOUR.iter().enumerate();

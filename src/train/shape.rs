@@ -63,6 +63,7 @@ impl Shape {
                 epochs: (150_000 / customers.max(1)).clamp(3, 30),
                 learning_rate: 4e-3,
                 votes_rate: 2.5,
+                opinions_rate: 1.0,
                 filters: 96,
                 bag: 96,
                 smoothing: 0.1,

@@ -191,8 +191,8 @@ mod tests {
     use crate::customer::words;
     use crate::engine::{Ahead, Churn, ClassProbability, ClassScore, Spend, Total};
     use crate::features::Past;
+    use crate::model::BgNbd;
     use crate::train::future::baselines::PerVisit;
-    use crate::train::future::death::BgNbd;
     use crate::train::future::timeline::Outcome;
     use crate::train::slices::Who;
 

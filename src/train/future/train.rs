@@ -360,7 +360,8 @@ impl<'a> Data<'a> {
         let horizon_days = horizon as u32;
         let k = self.labels(head).len();
         let row = |(i, s): (usize, &Snapshot)| {
-            let churn = head.churn.map(|h| h.probability(return_logit(&head.visits, &out.survival[2 * i..][..2], &s.past, Horizon(s.days))));
+            let churn =
+                head.churn.map(|h| h.probability(return_logit(&head.visits, &out.survival[2 * i..][..2], &s.past, Horizon(s.days))));
             let spend = head.spend.map(|h| h.expect(&head.visits, &out.spend[3 * i..][..3], &s.past, Horizon(s.days)));
             let ahead = Ahead {
                 churn: churn.map(|probability| Churn { probability, horizon_days }),
@@ -543,14 +544,19 @@ mod tests {
         let model = Model::load(&job.out).expect("a sound bundle");
         let head = model.manifest.future.as_ref().expect("a head");
         assert!(head.churn.is_some() && head.spend.is_none() && head.next_need.is_none());
-        job.config.horizon_days = 400;
-        make(&job, |p| {
-            if let Progress::Note(n) = p {
-                notes.push(n.to_owned());
-            }
-        })
-        .expect("a bundle");
-        assert!(notes.iter().any(|n| n.contains("labels look 400 days ahead")), "{notes:?}");
-        assert!(Model::load(&job.out).expect("a sound bundle").manifest.future.is_none());
+        // Longer than the data: the form of survival reaches beyond it, but not to any length.
+        for (days, heads, expected) in
+            [(400, true, "look 400 days ahead: 200 days are there"), (1000, false, "labels look 1000 days ahead")]
+        {
+            job.config.horizon_days = days;
+            make(&job, |p| {
+                if let Progress::Note(n) = p {
+                    notes.push(n.to_owned());
+                }
+            })
+            .expect("a bundle");
+            assert!(notes.iter().any(|n| n.contains(expected)), "{notes:?}");
+            assert_eq!(Model::load(&job.out).expect("a sound bundle").manifest.future.is_some(), heads, "{days} days");
+        }
     }
 }

@@ -31,7 +31,9 @@ use super::report::{self, Report};
 use super::shape::Shape;
 use super::slices::Names;
 use super::vectors::Source;
-use super::{SATISFACTION_CLASSES, TFIDF, fit, future, lineage, membership, reference, satisfaction_class, search, segments, tabular, write};
+use super::{
+    SATISFACTION_CLASSES, TFIDF, fit, future, lineage, membership, reference, satisfaction_class, search, segments, tabular, write,
+};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
 use crate::model::Reference;
@@ -107,7 +109,9 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         )));
     }
     let shape = Shape::of(&parts.fit);
-    notes.say(format!("the labelled part looks like {shape}"));
+    if parts.fit.iter().flat_map(View::own).any(|(_, labels)| !labels.is_empty()) {
+        notes.say(format!("the labelled part looks like {shape}"));
+    }
     let job = &Job { config: job.config.suited(shape), ..job.clone() };
     let vectors = job.vectors.vectors(&recording.words, job.config.embedding, job.config.max_words)?;
     if job.vectors == Source::BuiltIn && !vectors.words.is_empty() {
@@ -140,6 +144,9 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &origin);
     manifest.behaviour = behaviour.head;
     let future = future::train::train(&recording, &job.config, holdout, job.seed, (&others, &names), &mut notes)?;
+    if !prepared.satisfaction && prepared.tasks.iter().all(|t| t.auxiliary) && future.is_none() && others.groups.is_none() {
+        notes.say("there are no labels to learn from: the bundle has no head");
+    }
     let ahead = future.as_ref().map(|made| made.report.clone());
     let (read, seen) = if others.groups.is_some() || future.is_some() {
         reference::behaviour(others.groups.as_ref(), &parts.fit, &parts.judge)?
@@ -166,7 +173,6 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
             metrics.extend(made.report.metrics()?);
         }
     }
-    manifest.behaviour = behaviour.head;
     files.insert(Reference::FILE.into(), json_file(&reference)?);
     let report = Report {
         model: String::new(),

@@ -63,9 +63,6 @@ impl Prepared {
         if rated == 0 {
             notes.left_out("satisfaction: there is no rating among the labels or interactions".into());
         }
-        if classes < 2 && tasks.iter().all(|t| t.auxiliary) {
-            notes.say("there are no labels to learn from: the bundle has no head");
-        }
         let mut class_values = [2.0, 3.0, 4.0];
         for (value, (sum, n)) in class_values.iter_mut().zip(sums) {
             if n > 0 {
