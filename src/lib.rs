@@ -16,6 +16,7 @@ pub mod interaction;
 pub mod log;
 pub mod metrics;
 pub mod model;
+mod s3;
 pub mod simulate;
 pub mod train;
 pub mod worker;

@@ -5,7 +5,7 @@
 set -eu
 
 config=${RETRAIN_CONFIG:-/etc/rapport/rapport.toml}    # [model] registry, and [log] for the announcement
-archive=${RETRAIN_ARCHIVE:-/var/lib/rapport/archive}   # [archive] url of the service: a directory
+archive=${RETRAIN_ARCHIVE:-/var/lib/rapport/archive}   # [archive] url of the service: a directory, or s3://bucket/prefix
 work=${RETRAIN_DIR:-/var/lib/rapport/retrain}
 days=${RETRAIN_JUDGE_DAYS:-14}                         # kept out of training, to judge by: churn and spend half as far ahead
 settings=${RETRAIN_SETTINGS:-}                         # train.toml, if not the default settings

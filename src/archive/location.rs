@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::s3;
+
 /// What `archive.url` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
@@ -21,13 +23,7 @@ impl Location {
         match text.split_once("://") {
             None => Some(Self::Directory(text.into())).filter(|_| !text.is_empty()),
             Some(("file", _)) => reqwest::Url::parse(text).ok()?.to_file_path().ok().map(Self::Directory),
-            Some(("s3" | "s3a", rest)) => {
-                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-                let prefix = prefix.trim_matches('/').to_owned();
-                (!bucket.is_empty() && bucket.bytes().all(legal)).then(|| Self::S3 { bucket: bucket.into(), prefix })
-            }
-            Some(_) => None,
+            Some(_) => s3::parse(text).map(|(bucket, prefix)| Self::S3 { bucket: bucket.into(), prefix: prefix.into() }),
         }
     }
 }

@@ -7,20 +7,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path as FilePath;
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::runtime::Runtime;
 use tokio_stream::StreamExt;
 
 use super::{ArchiveError, Location, Topic};
 use crate::log::{Partition, Position};
+use crate::s3;
 
-/// Repeats of a failed request to S3; longer failures are met by starting over.
-const RETRIES: Duration = Duration::from_secs(15);
 const LOCK: &str = ".rapport-archive.lock";
 
 /// An open archive. A directory is locked for other processes until it is dropped.
@@ -55,10 +52,7 @@ impl Store {
                 (Arc::new(files), Path::default(), Some(lock))
             }
             Location::S3 { bucket, prefix } => {
-                // Already there where something else of this process speaks TLS.
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                let retry = RetryConfig { max_retries: 5, retry_timeout: RETRIES, ..RetryConfig::default() };
-                let s3 = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry).build().map_err(|e| failed(&e))?;
+                let s3 = s3::connect(bucket).map_err(|e| failed(&e))?;
                 (Arc::new(s3), Path::parse(prefix).map_err(|e| failed(&e))?, None)
             }
         };

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::usage;
 use crate::engine::{ClassScore, Score};
+use crate::interaction::file::remote;
 use crate::interaction::{Name, Timestamp};
 use crate::model::Model;
 
@@ -51,7 +52,7 @@ pub(super) fn create(path: &Path) -> anyhow::Result<File> {
 /// # Errors
 /// A usage error that names the flags.
 pub fn check_files(inputs: &[(&str, &Path)], outputs: &[(&str, &Path)]) -> anyhow::Result<()> {
-    let files = || inputs.iter().filter(|(_, p)| *p != Path::new("-"));
+    let files = || inputs.iter().filter(|(_, p)| *p != Path::new("-") && remote(p).is_none());
     for (flag, path) in files() {
         File::open(path).map_err(|e| usage(format!("{flag} {}: {e}; name a file that can be read", path.display())))?;
     }

@@ -1,5 +1,7 @@
-//! Files of records: JSON Lines (plain or gzip, told by content) and Parquet (by extension), as the bytes that [`super::decode`] reads.
+//! Files of records: JSON Lines (plain or gzip, told by content) and Parquet (by extension), as the bytes that [`super::decode`] reads. They lie on
+//! disk or in S3, from where they are fetched one at a time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde_json::{Map, Value};
 
+use crate::s3;
+
 /// A record file that could not be read; says which and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {what}")]
@@ -25,25 +29,36 @@ pub struct FileError {
 /// How file names end that [`expand`] takes from a directory.
 const ENDINGS: [&str; 5] = [".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"];
 
-/// Puts the files of interactions under a directory in its place: all of [`ENDINGS`], in the order of their names, folder by folder. Left out
+/// Puts the files of interactions under a directory, or under a prefix of S3, in its place: all of [`ENDINGS`], in the order of their names, folder by folder. Left out
 /// are names that begin with `.` or `_`, files of labels (`*.labels.jsonl`), and of an archive's root everything but its `interactions`.
 ///
 /// An archive's partitions are folders and its files are named by offset, so every customer's interactions keep their order.
 ///
 /// # Errors
-/// A directory that cannot be read, or has no such file.
+/// A directory or bucket that cannot be read, or has no such file.
 pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
     let mut files = Vec::new();
     for path in paths {
-        if path.is_dir() {
-            let before = files.len();
-            walk(path, &mut files).map_err(|e| FileError { path: path.display().to_string(), what: e.to_string() })?;
-            if files.len() == before {
-                let what = format!("no file under this directory ends in {}", ENDINGS.join(", "));
-                return Err(FileError { path: path.display().to_string(), what });
+        let (before, error) = (files.len(), |what| FileError { path: path.display().to_string(), what });
+        let place = match remote(path) {
+            Some(url) if !is_wanted(url) => {
+                let keys = s3::list(url).map_err(error)?;
+                let mut found = Vec::new();
+                pick(&keys.iter().map(|key| (key.as_str(), key.as_str())).collect::<Vec<_>>(), &mut found);
+                files.extend(found.into_iter().map(|key| PathBuf::from(format!("{}/{key}", url.trim_end_matches('/')))));
+                "prefix"
             }
-        } else {
-            files.push(path.clone());
+            None if path.is_dir() => {
+                walk(path, &mut files).map_err(|e| error(e.to_string()))?;
+                "directory"
+            }
+            _ => {
+                files.push(path.clone());
+                continue;
+            }
+        };
+        if files.len() == before {
+            return Err(error(format!("no file under this {place} ends in {}", ENDINGS.join(", "))));
         }
     }
     Ok(files)
@@ -55,22 +70,52 @@ fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         names.push(entry?.file_name());
     }
     names.sort_unstable();
-    // The root of an archive has scores beside them.
-    if names.iter().any(|n| n == "interactions") && names.iter().any(|n| n == "scores") {
-        names.retain(|n| n == "interactions");
-    }
+    let is_root = is_archive(names.iter().map(|n| n.to_str().unwrap_or_default()));
     for name in names {
         let (path, name) = (dir.join(&name), name.to_string_lossy());
-        if name.starts_with(['.', '_']) {
+        if is_passed_over(&name, is_root) {
             continue;
         }
         if path.is_dir() {
             walk(&path, files)?;
-        } else if ENDINGS.iter().any(|e| name.ends_with(e)) && !name.contains(".labels.") {
+        } else if is_wanted(&name) {
             files.push(path);
         }
     }
     Ok(())
+}
+
+/// [`walk`] over the keys below one folder: each as what is left of it from that folder on, and whole.
+fn pick<'a>(keys: &[(&'a str, &'a str)], files: &mut Vec<&'a str>) {
+    let mut names: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
+    for (rest, key) in keys {
+        let (name, below) = rest.split_once('/').unwrap_or((rest, ""));
+        names.entry(name).or_default().push((below, key));
+    }
+    let is_root = is_archive(names.keys().copied());
+    for (name, keys) in names.into_iter().filter(|(name, _)| !is_passed_over(name, is_root)) {
+        let (below, own): (Vec<_>, Vec<_>) = keys.into_iter().partition(|(below, _)| !below.is_empty());
+        files.extend(own.into_iter().map(|(_, key)| key).filter(|_| is_wanted(name)));
+        pick(&below, files);
+    }
+}
+
+/// The root of an archive has scores beside the interactions.
+fn is_archive<'a>(names: impl Iterator<Item = &'a str>) -> bool {
+    names.filter(|n| ["interactions", "scores"].contains(n)).count() == 2
+}
+
+fn is_passed_over(name: &str, in_archive: bool) -> bool {
+    name.starts_with(['.', '_']) || in_archive && name != "interactions"
+}
+
+fn is_wanted(name: &str) -> bool {
+    ENDINGS.iter().any(|e| name.ends_with(e)) && !name.contains(".labels.")
+}
+
+/// The URL of a file or prefix that lies in S3.
+pub fn remote(path: &Path) -> Option<&str> {
+    path.to_str().filter(|url| s3::parse(url).is_some())
 }
 
 /// The records of one file, one after the other, in bounded memory.
@@ -86,7 +131,7 @@ enum Source {
 }
 
 impl Records {
-    /// Opens `path`; `-` is standard input.
+    /// Opens `path`; `-` is standard input. What lies in S3 is fetched whole, see [`s3::fetch`].
     ///
     /// # Errors
     /// The file cannot be opened, or is no Parquet file although it is named so.
@@ -95,7 +140,10 @@ impl Records {
         let source = if path == Path::new("-") {
             Source::Lines(unzipped(io::stdin()).map_err(|e| error(e.to_string()))?)
         } else {
-            let file = File::open(path).map_err(|e| error(e.to_string()))?;
+            let file = match remote(path) {
+                Some(url) => s3::fetch(url).map_err(error)?,
+                None => File::open(path).map_err(|e| error(e.to_string()))?,
+            };
             if path.extension().is_some_and(|e| e == "parquet") {
                 let reader = ParquetRecordBatchReaderBuilder::try_new(file)
                     .and_then(|b| b.build())
@@ -201,7 +249,7 @@ fn json_row(rows: &RecordBatch, row: usize) -> Result<Value, String> {
                 let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
                 Value::from(super::Timestamp(micros).to_string())
             }
-            DataType::Float64 => Value::from(column.as_primitive::<Float64Type>().value(row)),
+            DataType::Float64 => number(field.name(), column.as_primitive::<Float64Type>().value(row)),
             other => return Err(format!("column {} has type {other}; strings, numbers, booleans and timestamps are read", field.name())),
         };
         let value = match (field.name().as_str(), &value) {
@@ -211,6 +259,16 @@ fn json_row(rows: &RecordBatch, row: usize) -> Result<Value, String> {
         object.insert(field.name().clone(), value);
     }
     Ok(Value::Object(object))
+}
+
+/// A number as JSON. What JSON has no number for must not pass for absent: it becomes what [`super::decode`] rejects, under the field's name.
+fn number(field: &str, x: f64) -> Value {
+    match field {
+        _ if x.is_finite() => Value::from(x),
+        "amount" | "quantity" | "rating" => Value::from(x.to_string()),
+        // A string is what other fields take.
+        _ => Value::from(vec![x.to_string()]),
+    }
 }
 
 #[cfg(test)]
@@ -243,5 +301,53 @@ mod tests {
         assert_eq!(names(&["archive"]).expect("files"), expected);
         assert_eq!(names(&["archive/interactions"]).expect("files"), expected);
         assert!(names(&["none"]).expect_err("nothing in it").to_string().contains(".parquet"));
+
+        // The same names as keys of a bucket.
+        let mut keys = Vec::new();
+        let mut folders = vec![root.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()) {
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => keys.push(path.strip_prefix(root.path()).expect("below").display().to_string()),
+                }
+            }
+        }
+        let below = |prefix: &str| {
+            let keys: Vec<(&str, &str)> = keys.iter().filter_map(|k| Some((k.strip_prefix(prefix)?, k.as_str()))).collect();
+            let mut files = Vec::new();
+            pick(&keys, &mut files);
+            files.join(" ")
+        };
+        assert_eq!(below("archive/"), expected);
+        assert_eq!(below("archive/interactions/"), expected);
+        assert_eq!(below(""), format!("{expected} more/a.jsonl more/b.jsonl.gz"));
+        assert_eq!(below("none/"), "");
+    }
+
+    #[test]
+    fn a_number_that_json_has_not_is_rejected_under_its_name() {
+        use arrow::array::{Float32Array, Float64Array, StringArray, TimestampMicrosecondArray};
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(StringArray::from(vec!["a", "b", "c", "d"]))),
+            ("customer_id", Arc::new(StringArray::from(vec!["x"; 4]))),
+            ("occurred_at", Arc::new(TimestampMicrosecondArray::from(vec![0; 4]))),
+            ("kind", Arc::new(StringArray::from(vec!["purchase"; 4]))),
+            ("amount", Arc::new(Float64Array::from(vec![Some(f64::NAN), Some(1.5), None, Some(2.0)]))),
+            ("quantity", Arc::new(Float32Array::from(vec![1.0, f32::NEG_INFINITY, 1.0, 1.0]))),
+            ("item", Arc::new(Float64Array::from(vec![None, None, None, Some(f64::NAN)]))),
+        ];
+        let rows = plain(RecordBatch::try_from_iter(columns).expect("columns")).expect("a batch");
+        let decoded: Vec<_> = (0..4)
+            .map(|row| {
+                let json = json_row(&rows, row).expect("a row").to_string();
+                super::super::decode(json.as_bytes(), super::super::DecodeOptions::default()).map(|d| d.interaction.amount)
+            })
+            .collect();
+        let said = |row: usize| decoded[row].as_ref().expect_err("rejected").to_string();
+        assert_eq!(said(0), "invalid_field: amount is the string \"NaN\": must be a number of at least 0");
+        assert_eq!(said(1), "invalid_field: quantity is the string \"-inf\": must be a number of at least 0");
+        assert_eq!(decoded[2], Ok(None), "null is absent");
+        assert_eq!(said(3), "invalid_field: item is the array [\"NaN\"]: must be a string");
     }
 }

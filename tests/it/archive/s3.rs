@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::kafka::{Scored, archiver, worker};
 use super::{SOON, files, flat};
-use crate::process::{Process, cache, eventually, free_port};
+use crate::bundle;
+use crate::process::{Process, RAPPORT, cache, eventually, free_port};
 
 const BUCKET: &str = "rapport-archive";
 
@@ -67,6 +68,11 @@ fn s3_gets_each_scored_interaction_once_although_it_was_away() {
     let mut log = worker(&scored.settings);
     scored.more(&mut log, 300);
     let mut process = archiver(dir.path(), &config, &environment);
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(RAPPORT);
+        command.args(arguments).envs(environment.clone()).current_dir(dir.path());
+        Process::spawn("reader", command, dir.path()).wait(SOON)
+    };
     let archived = || {
         let copy = tempfile::tempdir().expect("a directory");
         fetch(&stored, copy.path());
@@ -96,5 +102,32 @@ fn s3_gets_each_scored_interaction_once_although_it_was_away() {
     process.signal(libc::SIGTERM);
     let ended = process.wait(SOON);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    scored.check(&archived().1.path().join("some/place"));
+    let copy = archived().1;
+    scored.check(&copy.path().join("some/place"));
+
+    // What reads files reads them here as well, in the same order.
+    let model = bundle::dir().to_str().expect("a path");
+    let score = |input: &str, output: &str| {
+        let done = run(&["score", "--model", model, "--input", input, "--output", output]);
+        assert_eq!(done.code, Some(0), "{input}: {}", done.stderr);
+        let text = std::fs::read_to_string(dir.path().join(output)).expect("scores");
+        text.lines()
+            .map(|line| {
+                let mut score: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                score["scored_at"].take();
+                score
+            })
+            .collect::<Vec<_>>()
+    };
+    let local = score(copy.path().join("some/place").to_str().expect("a path"), "local.jsonl");
+    assert_eq!(local.len(), scored.ids.values().map(Vec::len).sum::<usize>());
+    for url in ["some/place", "some/place/interactions/", "some"] {
+        assert!(score(&format!("s3://{BUCKET}/{url}"), "remote.jsonl") == local, "{url}");
+    }
+    for (url, code, word) in [("other", 1, "no file under this prefix"), ("some/none.jsonl", 1, "none.jsonl")] {
+        let url = format!("s3://{BUCKET}/{url}");
+        let done = run(&["score", "--model", model, "--input", &url, "--output", "none.jsonl"]);
+        assert_eq!(done.code, Some(code), "{}", done.stderr);
+        assert!(done.stderr.contains(word) && done.stderr.contains(&url), "{}", done.stderr);
+    }
 }
