@@ -10,12 +10,13 @@ pub use pca::pca;
 
 use crate::model::Transform;
 
-/// Column-wise mean and population deviation of finite values.
+/// Column-wise mean and population deviation of finite values, in two passes, corrected for the rounding of the mean (Chan, Golub and LeVeque 1983).
 fn moments(rows: &[Vec<f64>], column: usize) -> (f64, f64) {
     let values = || rows.iter().map(|r| r[column]).filter(|x| x.is_finite());
     let n = values().count().max(1) as f64;
     let mean = values().sum::<f64>() / n;
-    (mean, (values().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt())
+    let (sum, squares) = values().map(|x| x - mean).fold((0.0, 0.0), |(sum, squares), d| (sum + d, squares + d * d));
+    (mean, ((squares - sum * sum / n).max(0.0) / n).sqrt())
 }
 
 fn width(rows: &[Vec<f64>]) -> usize {
@@ -40,28 +41,30 @@ pub fn clean(rows: &[Vec<f64>], deviations: f64) -> Transform {
     Transform::Clean { fill, low, high }
 }
 
-/// `MinMaxScaler().fit`: a constant column has the range 1.
+/// `MinMaxScaler().fit`: a column whose range is below ten times the precision of `f64`, whatever its size, has the range 1
+/// (`_handle_zeros_in_scale`).
 pub fn min_max(rows: &[Vec<f64>]) -> Transform {
     let (mut low, mut range) = (Vec::new(), Vec::new());
     for column in 0..width(rows) {
         let values = || rows.iter().map(|r| r[column]);
         let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
         low.push(least);
-        range.push(not_zero(most - least, most.abs()));
+        range.push(if most - least < 10.0 * f64::EPSILON { 1.0 } else { most - least });
     }
     Transform::MinMax { low, range }
 }
 
-/// `StandardScaler().fit`: population deviation; a constant column has the deviation 1.
+/// `StandardScaler().fit`: population deviation; a column that is constant but for the rounding of its sums has the deviation 1.
 pub fn standard(rows: &[Vec<f64>]) -> Transform {
-    let (mean, deviation) =
-        (0..width(rows)).map(|c| moments(rows, c)).map(|(mean, deviation)| (mean, not_zero(deviation, mean.abs()))).unzip();
+    let scale = |(mean, deviation)| (mean, if is_constant(deviation * deviation, mean, rows.len()) { 1.0 } else { deviation });
+    let (mean, deviation) = (0..width(rows)).map(|c| scale(moments(rows, c))).unzip();
     Transform::Standard { mean, deviation }
 }
 
-/// 1 in place of what is 0 but for the rounding of values as large as `size`.
-fn not_zero(scale: f64, size: f64) -> f64 {
-    if scale <= 1e-12 * size.max(f64::MIN_POSITIVE) { 1.0 } else { scale }
+/// `_is_constant_feature`: within the error of a variance of `n` values that is computed in two passes.
+fn is_constant(variance: f64, mean: f64, n: usize) -> bool {
+    let n = n as f64;
+    variance <= n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2)
 }
 
 /// Applies `transform` to all rows.
@@ -76,6 +79,9 @@ pub fn apply(transform: &Transform, rows: &mut [Vec<f64>]) {
 /// T = np.array([[1., 5, 2, 1], [2, 5, 4, 2], [3, 5, 6, 3], [5, 5, 10, 5]])
 /// MinMaxScaler().fit(X).transform(...); StandardScaler().fit(X).transform(...); p = PCA(n_components=2).fit(X)
 /// f_classif(X, y); f_classif(X, y3); SelectKBest(f_classif, k=2).fit(X, y).get_support(indices=True)
+/// V = np.array([[.1, 1e9, 0, 0, 1e8 + .1], [.1, 1e9 + 1e-4, 1e-15, 1e-14, 1e8 + .1], [.1, 1e9 + 2e-4, 2e-15, 2e-14, 1e8 + .1],
+///               [.1, 1e9, 0, 1e-14, 1e8 + .1]] + 3 * [[.1, 1e9, 0, 0, 1e8 + .1]])
+/// MinMaxScaler().fit(V).transform(V)[1]; 1 / MinMaxScaler().fit(V).scale_; StandardScaler().fit(V).scale_
 /// f_classif(T, [0, 0, 1, 1]); SelectKBest(f_classif, k=1).fit(T, [0, 0, 1, 1]).get_support(indices=True)
 /// ```
 #[cfg(test)]
@@ -127,6 +133,26 @@ mod tests {
         assert_close(mean, &[1.2857142857142858, 0.35714285714285715, 1.0357142857142858, 7.0]);
         assert_close(deviation, &[2.6166655834306005, 2.3255457994428155, 1.9659084206461264, 1.0]);
         assert_close(&applied(&t, &NEW), &[3.3303016516389454, 0.27643280257527797, -2.5615202787824773, 1.0]);
+    }
+
+    #[test]
+    fn what_counts_as_constant_equals_scikit_learn() {
+        let first = [0.1, 1e9, 0.0, 0.0, 1e8 + 0.1];
+        let mut v = vec![first.to_vec(); 7];
+        v[1] = vec![0.1, 1e9 + 1e-4, 1e-15, 1e-14, 1e8 + 0.1];
+        v[2] = vec![0.1, 1e9 + 2e-4, 2e-15, 2e-14, 1e8 + 0.1];
+        v[3][3] = 1e-14;
+        // Not by `assert_close`: what is small here is what matters.
+        let assert_equal = |found: &[f64], expected: [f64; 5]| {
+            assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() <= 1e-9 * e.abs()), "{found:?} instead of {expected:?}");
+        };
+        let t = min_max(&v);
+        let Transform::MinMax { range, .. } = &t else { panic!("{t:?}") };
+        assert_equal(range, [1.0, 0.00020003318786621094, 1.0, 2e-14, 1.0]);
+        assert_equal(&applied(&t, &v[1]), [0.0, 0.5, 1e-15, 0.5, 0.0]);
+        let t = standard(&v);
+        let Transform::Standard { deviation, .. } = &t else { panic!("{t:?}") };
+        assert_equal(deviation, [1.0, 7.285522344971292e-05, 7.284313590846835e-16, 7.284313590846834e-15, 1.0]);
     }
 
     #[test]
