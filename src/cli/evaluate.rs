@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::output::check_files;
-use super::{STDOUT, engine_settings, load_model, progress_bar, usage, whole};
+use super::{STDOUT, as_bar, engine_settings, load_model, spinner, usage, whole};
 use crate::interaction::Timestamp;
 use crate::train::evaluate::{Report, evaluate};
 use crate::train::future::judge::FutureReport;
@@ -24,7 +24,7 @@ pub struct Args {
     /// Model bundle.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other. A directory stands for the files under it (.parquet, .jsonl,
+    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other. A directory, or s3://bucket/prefix, stands for the files under it (.parquet, .jsonl,
     /// .ndjson, also .gz) in the order of their names, which in an archive keeps each customer's order.
     #[arg(long, value_name = "F", num_args = 1.., required = true)]
     interactions: Vec<PathBuf>,
@@ -54,9 +54,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     check_files(&inputs, &args.json.as_deref().map(|p| ("--json", p)).into_iter().collect::<Vec<_>>())?;
     let (policies, _) = engine_settings(None)?;
     let model = load_model(&args.model)?;
-    let bar = progress_bar("scoring");
+    let bar = spinner("reading");
     let (report, counts) = evaluate(model, policies, &args.interactions, &args.labels, as_of, args.horizon_days, |done, total| {
-        bar.set_length(total as u64);
+        if bar.length() != Some(total as u64) {
+            bar.set_message("scoring");
+            as_bar(&bar);
+            bar.set_length(total as u64);
+        }
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();

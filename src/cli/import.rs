@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::output::check_files;
 use super::{usage, whole};
 use crate::import::csv_map::{self, Mapping, MappingError};
-use crate::import::{Sink, Summary, cdnow, chinese_reviews, clinc150, demo, jddc, multidogo, online_retail, ssa, uss};
+use crate::import::{Sink, Summary, cdnow, chinese_reviews, clinc150, complete_journey, demo, jddc, multidogo, online_retail, ssa, uss};
 
 /// Turns public data sets and CSV into interactions and labels.
 ///
@@ -57,6 +57,14 @@ enum Source {
         after_help = "Example:\n  rapport import online-retail year1_2009-12_2010-12.csv.gz year2_2010-12_2011-12_positive_rows.csv.gz --out retail.jsonl"
     )]
     OnlineRetail {
+        #[command(flatten)]
+        files: Files,
+    },
+    /// The Complete Journey (dunnhumby): a year of 2,469 households at a grocer, with campaigns.
+    #[command(
+        after_help = "Example:\n  rapport import complete-journey transactions.csv.gz products.csv.gz campaigns.csv.gz campaign_descriptions.csv.gz --out journey.jsonl"
+    )]
+    CompleteJourney {
         #[command(flatten)]
         files: Files,
     },
@@ -161,6 +169,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::OnlineRetail { files } => {
             let mut sink = files.sink()?;
             online_retail::import(&files.inputs, &mut sink)?;
+            sink.finish()
+        }
+        Source::CompleteJourney { files } => {
+            let mut sink = files.sink()?;
+            complete_journey::import(&files.inputs, &mut sink)?;
             sink.finish()
         }
         Source::Clinc150 { files, splits } => files.each(|path, sink| clinc150::import(path, &splits, sink)),

@@ -13,6 +13,8 @@ mod demo;
 mod evaluate;
 mod forecast;
 mod import;
+#[cfg(feature = "train")]
+mod imported;
 mod models;
 mod output;
 mod score;
@@ -162,8 +164,27 @@ fn say(line: impl std::fmt::Display) -> std::io::Result<()> {
 /// A progress bar on standard error; hidden where that is no terminal.
 fn progress_bar(message: &'static str) -> indicatif::ProgressBar {
     let bar = indicatif::ProgressBar::new(0).with_message(message);
+    as_bar(&bar);
+    bar
+}
+
+/// The same for work whose end is not known: what it does and for how long.
+fn spinner(message: &'static str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(0).with_message(message);
+    as_spinner(&bar);
+    bar
+}
+
+fn as_bar(bar: &indicatif::ProgressBar) {
+    bar.disable_steady_tick();
     if let Ok(style) = indicatif::ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}") {
         bar.set_style(style);
     }
-    bar
+}
+
+fn as_spinner(bar: &indicatif::ProgressBar) {
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
 }

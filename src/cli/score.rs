@@ -1,6 +1,7 @@
 //! `rapport score`: files in, scores out, through the engine of `serve`, from empty state.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use super::forecast::{LastPeriod, Sales};
 use super::output::{LineWriter, ScoreWriter, check_files};
-use super::{usage, whole};
+use super::{spinner, usage, whole};
 use crate::alert::AlertState;
 use crate::engine::{Engine, Outcome, Score, States};
 use crate::interaction::file::{Records, expand};
@@ -22,15 +23,15 @@ pub struct Args {
     /// Model bundle.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Interactions: JSON Lines (plain or gzip) or .parquet; several are read one after the other. A directory stands for the files under it
+    /// Interactions: JSON Lines (plain or gzip) or .parquet; several are read one after the other. A directory, or s3://bucket/prefix, stands for the files under it
     /// (.parquet, .jsonl, .ndjson, also .gz) in the order of their names, which in an archive keeps each customer's order. `-` is standard input.
     #[arg(long, value_name = "F", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
     /// Scores: .parquet, else JSON Lines; `-` is standard output. In the order of the input.
     #[arg(long, value_name = "F")]
     output: PathBuf,
-    /// Alerts, JSON Lines.
-    #[arg(long, value_name = "F")]
+    /// Alerts, JSON Lines; none are raised as of a time.
+    #[arg(long, value_name = "F", conflicts_with = "as_of")]
     alerts: Option<PathBuf>,
     /// What was not accepted, and why, JSON Lines.
     #[arg(long, value_name = "F")]
@@ -41,7 +42,7 @@ pub struct Args {
     /// Sort by `occurred_at` first (holds everything in memory).
     #[arg(long)]
     sort: bool,
-    /// One score per customer as of this time (RFC 3339); later interactions are ignored.
+    /// One score per customer as of this time (RFC 3339), no alerts; interactions at and after it are ignored.
     #[arg(long, value_name = "T")]
     as_of: Option<String>,
     /// How far ahead churn and spend look, in days; the bundle's otherwise.
@@ -78,6 +79,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         origins: Vec::new(),
         counts: Counts::default(),
     };
+    // Scores on the terminal show themselves how far it is.
+    let shown = args.output == Path::new("-") && std::io::stdout().is_terminal();
+    let bar = (!shown).then(|| spinner("scoring"));
     if args.sort {
         let mut all = Vec::new();
         read(&args.input, args.rejects.is_some(), |origin, decoded| match decoded {
@@ -97,6 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Err(reject) => scorer.reject(origin, reject),
         })?;
     }
+    drop(bar);
     let counts = scorer.finish()?;
     eprintln!("{} scored, {} rejected, {} duplicates, {} alerts", counts.scored, counts.rejected, counts.duplicates, counts.raised);
     if !args.sort && counts.late * 100 > counts.scored + counts.rejected {
@@ -212,7 +217,9 @@ impl Scorer {
                 None => anyhow::bail!("the engine said nothing of {}:{}", origin.file, origin.line),
             }
         }
-        for (_, alert) in effects.alerts {
+        // As of a time there are scores and nothing else: what had been raised by then is history.
+        let alerts = if self.as_of.is_some() { Vec::new() } else { effects.alerts };
+        for (_, alert) in alerts {
             self.counts.raised += (alert.state == AlertState::Raised) as u64;
             if let Some(out) = &mut self.alerts {
                 out.write(&alert)?;

@@ -9,12 +9,19 @@ use super::{number, whole};
 /// Works with whatever the data has: a task without enough labels is left out and said so. With the same data, settings, seed and build the
 /// bundle has the same bytes. A run that was killed goes on from DIR.checkpoint when it is started again with the same arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  rapport train --interactions chats.jsonl --labels chats.labels.jsonl --out bundles/next --seed 1")]
+#[command(after_help = "Examples:\n  rapport train --interactions chats.jsonl --labels chats.labels.jsonl --out bundles/next --seed 1\n  \
+                  rapport train --import online-retail --interactions year1.csv.gz year2.csv.gz --horizon-days 183 --out bundles/retail\n  \
+                  rapport train --import 'csv --map customer_id=cust --map occurred_at=date --label satisfaction=stars --set kind=call' \\\n    \
+                  --interactions calls.csv --out bundles/calls")]
 pub struct Args {
-    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other. A directory stands for the files under it (.parquet, .jsonl,
+    /// Interactions: JSON Lines (plain or gzip) or .parquet, read one after the other. A directory, or s3://bucket/prefix, stands for the files under it (.parquet, .jsonl,
     /// .ndjson, also .gz) in the order of their names, which in an archive keeps each customer's order.
     #[arg(long, value_name = "F", num_args = 1.., required = true)]
     interactions: Vec<PathBuf>,
+    /// The interactions are files of this set or plain CSV, labels included: a source of `rapport import`, with its options. They are imported on the
+    /// way, to a folder beside DIR that is gone at the end.
+    #[arg(long, value_name = "SOURCE")]
+    import: Option<String>,
     /// Labels, JSON Lines; ratings among the interactions count too.
     #[arg(long, value_name = "F", num_args = 1..)]
     labels: Vec<PathBuf>,
@@ -49,7 +56,7 @@ pub struct Args {
     /// Most interactions to train from, as whole customers chosen by the seed; 0: all. The configuration's otherwise (default 1000000).
     #[arg(long, value_name = "N", value_parser = whole::<usize>(..))]
     max_interactions: Option<usize>,
-    /// Most steps of the optimiser in one fit; the configuration's otherwise (default: as many as the epochs have).
+    /// Most steps of the optimiser in one fit of a network; the configuration's otherwise (default: as many as the epochs have).
     #[arg(long, value_name = "N", value_parser = whole::<usize>(..))]
     max_steps: Option<usize>,
 }
@@ -61,6 +68,7 @@ pub fn run(_: Args) -> anyhow::Result<()> {
 
 #[cfg(feature = "train")]
 pub fn run(args: Args) -> anyhow::Result<()> {
+    use super::imported::Imported;
     use super::{progress_bar, usage};
     use crate::train::config::Config;
     use crate::train::drifted::{Verdict, drifted};
@@ -80,12 +88,21 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     config.check().map_err(usage)?;
     let until = args.until.as_deref().map(crate::interaction::Timestamp::parse).transpose().map_err(|e| usage(format!("--until: {e}")))?;
     check_place(&args.out)?;
+    let (mut interactions, mut labels) = (args.interactions, args.labels);
+    let imported = match &args.import {
+        None => None,
+        Some(source) => Some(Imported::new(source, &interactions, &args.out)?),
+    };
+    if let Some(imported) = &imported {
+        interactions = vec![imported.interactions.clone()];
+        labels.push(imported.labels.clone());
+    }
     let mut parent = None;
     if let Some(dir) = &args.if_drift {
         let model = super::load_model(dir)?;
         parent = Some(model.version.to_string());
         let sample = Sample { interactions: config.max_interactions, seed: args.seed, until };
-        let (verdict, sampled) = drifted(model, &args.interactions, sample, args.drift_limit)?;
+        let (verdict, sampled) = drifted(model, &interactions, sample, args.drift_limit)?;
         let of = sampled.map_or(String::new(), |share| format!("; of {:.1} % of the customers (--max-interactions)", 100.0 * share));
         let sentence = verdict.sentence(args.drift_limit) + &of;
         if !matches!(verdict, Verdict::Drifted(_)) {
@@ -95,10 +112,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{sentence}");
     }
     let Ok(vectors) = args.vectors.map_or(Ok(Source::default()), |argument| argument.parse());
-    let job = Job { interactions: args.interactions, labels: args.labels, vectors, out: args.out, parent, seed: args.seed, until, config };
+    let job = Job { interactions, labels, vectors, out: args.out, parent, seed: args.seed, until, config };
     let mut fits = Fits::new(progress_bar(""));
     let made = make(&job, |progress| match progress {
         Progress::Note(text) => fits.bar.suspend(|| eprintln!("{text}")),
+        Progress::Stage(what) => fits.stage(what),
         Progress::Fit(what, done, loss) => fits.step(what, done, loss),
     })?;
     fits.end();
@@ -147,6 +165,14 @@ impl Fits {
         self.steps = 0;
     }
 
+    /// Turns to work whose end is not known.
+    fn stage(&mut self, what: &str) {
+        self.end();
+        self.what.clear();
+        self.bar.set_message(what.to_owned());
+        super::as_spinner(&self.bar);
+    }
+
     fn step(&mut self, what: &str, done: f32, loss: f32) {
         self.bar.set_message(format!("{what}, loss {loss:.3}"));
         self.bar.set_position((done * 1000.0) as u64);
@@ -154,6 +180,7 @@ impl Fits {
             self.end();
             what.clone_into(&mut self.what);
             self.begun = std::time::Instant::now();
+            super::as_bar(&self.bar);
             // What another fit took, or a run that this one goes on from, says nothing of the time left.
             self.bar.tick();
             self.bar.reset_eta();

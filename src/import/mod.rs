@@ -8,6 +8,7 @@
 pub mod cdnow;
 pub mod chinese_reviews;
 pub mod clinc150;
+pub mod complete_journey;
 pub mod csv_map;
 pub mod demo;
 pub mod jddc;

@@ -16,13 +16,14 @@ use crate::cli::usage;
 
 /// Settings of `rapport train`. A key that it does not know is an error.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How far ahead labels of the future look.
     pub horizon_days: u32,
     /// Most interactions that are kept, as whole customers chosen by the seed; 0: all. Memory grows with it, not with the files.
     pub max_interactions: usize,
-    /// Most steps of the optimiser in one fit; 0: as many as `epochs` make.
+    /// Most steps of the optimiser in one fit of a network; 0: as many as its epochs make.
     pub max_steps: usize,
     /// Class tasks that shape the text encoder but become no output of the bundle.
     pub auxiliary: Vec<String>,
@@ -236,6 +237,48 @@ mod tests {
         let path = dir.path().join("train.toml");
         std::fs::write(&path, text).expect("temporary file");
         Config::load(Some(&path)).map_err(|e| e.to_string())
+    }
+
+    /// Tables flattened to `table.key`.
+    fn flat(prefix: &str, table: toml::Table) -> Vec<(String, toml::Value)> {
+        table
+            .into_iter()
+            .flat_map(|(key, value)| match value {
+                toml::Value::Table(table) => flat(&format!("{prefix}{key}."), table),
+                value => vec![(format!("{prefix}{key}"), value)],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_documentation_names_every_key_with_its_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/training.md");
+        let text = std::fs::read_to_string(path).expect("the documentation");
+        let (_, section) = text.split_once("## `train.toml`").expect("the section");
+        let mut documented = std::collections::BTreeMap::new();
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = row.trim_matches('|').splitn(3, '|').map(str::trim).collect();
+            let default = cells[1].trim_end_matches(" *").trim_matches('`');
+            let value = format!("value = {default}").parse::<toml::Table>().expect(row)["value"].clone();
+            assert!(
+                documented.insert(cells[0].trim_matches('`').to_owned(), (value, cells[1].ends_with('*'))).is_none(),
+                "{row} is there twice"
+            );
+        }
+        let config = Config::default();
+        let defaults = flat("", toml::Table::try_from(&config).expect("a table"));
+        let names = |keys: Vec<&String>| keys.into_iter().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(names(documented.keys().collect()), names(defaults.iter().map(|(key, _)| key).collect()));
+        let shapes = [Shape::Conversations { steps: 1 }, Shape::Sessions { rated: 1 }, Shape::Texts { customers: 1 }];
+        let suited: Vec<_> = shapes.map(|s| flat("", toml::Table::try_from(s.settings()).expect("a table"))).into();
+        for (i, (key, default)) in defaults.iter().enumerate() {
+            let (said, follows) = &documented[key];
+            match (default.as_float(), said.as_float()) {
+                (Some(is), Some(said)) => assert!((is - said).abs() < 1e-6 * is.abs(), "{key} is {is}, not {said}"),
+                _ => assert_eq!(default, said, "{key}"),
+            }
+            assert_eq!(*follows, suited.iter().any(|settings| settings[i].1 != *default), "whether {key} follows the data's shape");
+        }
     }
 
     #[test]

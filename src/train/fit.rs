@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::dataset::{Dataset, Sequence, Step};
 use super::lookup::Text;
 use super::network::{Architecture, Batch, Carry, Dropout, Losses, Network, Output, WORDS};
-use super::optimizer::{self, Optimizer};
+use super::optimizer::{self, Optimizer, bounded};
 
 /// Row of the word table that stands for a word it does not know.
 const UNKNOWN: u32 = 1;
@@ -182,7 +182,7 @@ pub fn fit(
     let plans: Vec<Plan> = (0..settings.epochs).map(|_| plan(&data.sequences, settings, &mut rng)).collect();
     let total: usize = plans.iter().flatten().map(|b| labelled_chunks(&data.sequences, b, settings.chunk)).sum();
     let losses = losses(data, settings, total as f32 / settings.epochs.max(1) as f32);
-    let total = if settings.max_steps > 0 { total.min(settings.max_steps) } else { total };
+    let total = bounded(total, settings.max_steps);
     let mut state = state.unwrap_or_else(|| {
         let mut network = Network::new(architecture, seed);
         for (row, vector) in &data.vectors {

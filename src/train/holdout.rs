@@ -12,6 +12,7 @@ use crate::interaction::Timestamp;
 
 /// The key `holdout` of `train.toml`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     /// By time where the median customer spans more than a day, else by customer.

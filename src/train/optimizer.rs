@@ -25,6 +25,11 @@ pub struct Settings {
     pub average: f32,
 }
 
+/// Steps of a fit that may take `most`; 0: any number.
+pub fn bounded(steps: usize, most: usize) -> usize {
+    if most > 0 { steps.min(most) } else { steps }
+}
+
 /// First and second moments and the averaged weights of every parameter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Optimizer {

@@ -17,6 +17,7 @@ use super::network::Architecture;
 
 /// The table `[search]` of `train.toml`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Search {
     /// Networks to train, the first with the settings as they are; 0: no search.

@@ -209,3 +209,45 @@ fn evaluation_as_of_a_time_judges_beside_baselines() {
     assert_eq!(done.code, Some(2), "{}", done.stderr);
     assert!(done.stderr.contains("pass the end of the data"), "{}", done.stderr);
 }
+
+#[test]
+fn as_of_a_time_each_customer_has_one_score_and_nothing_else_is_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (model, input, output) = (lapsing().join("bundle"), dir.path().join("i.jsonl"), path(dir.path(), "s.jsonl"));
+    // Not in order of customer; one who comes at the time itself, one who comes later; texts that would raise alerts at any other time.
+    let day = at(390, 0);
+    let mut lines = String::new();
+    for (id, customer, time) in [
+        ("z1", "zoe", at(380, 0)),
+        ("a1", "ann", at(381, 0)),
+        ("z2", "zoe", at(382, 0)),
+        ("b1", "bob", day.clone()),
+        ("m1", "Max", at(383, 0)),
+        ("c1", "cat", at(391, 0)),
+        ("a2", "ann", at(392, 0)),
+    ] {
+        lines += &format!(r#"{{"id":"{id}","customer_id":"{customer}","occurred_at":"{time}","kind":"review","rating":1}}"#);
+        lines.push('\n');
+    }
+    std::fs::write(&input, lines).expect("interactions");
+    let paths = [&model, &input].map(|p| p.to_str().expect("a path").to_owned());
+    let arguments = ["score", "--model", &paths[0], "--input", &paths[1], "--output", &output];
+    let usual = rapport(dir.path(), arguments, Duration::from_secs(60));
+    assert!(usual.code == Some(0) && !usual.stderr.contains(" 0 alerts"), "ratings of 1 raise alerts: {}", usual.stderr);
+
+    let done = rapport(dir.path(), arguments.into_iter().chain(["--as-of", &day]), Duration::from_secs(60));
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("3 scored, 0 rejected, 0 duplicates, 0 alerts\n"), "{}", done.stderr);
+    let text = std::fs::read_to_string(&output).expect("scores");
+    let scores: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let customers: Vec<&str> = scores.iter().map(|s| s["customer_id"].as_str().expect("an id")).collect();
+    assert_eq!(customers, ["Max", "ann", "zoe"]);
+    for score in &scores {
+        assert!(score.get("interaction_id").is_some_and(Value::is_null) && score["occurred_at"] == day.as_str(), "{score}");
+    }
+
+    let alerts = path(dir.path(), "a.jsonl");
+    let both = rapport(dir.path(), arguments.into_iter().chain(["--as-of", &day, "--alerts", &alerts]), Duration::from_secs(60));
+    assert_eq!(both.code, Some(2), "{}", both.stderr);
+    assert!(both.stderr.contains("--alerts") && both.stderr.contains("--as-of") && !dir.path().join("a.jsonl").exists(), "{}", both.stderr);
+}

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rapport::import::{Sink, Summary, cdnow, chinese_reviews, clinc150, demo, jddc, multidogo, online_retail, ssa, uss};
+use rapport::import::{Sink, Summary, cdnow, chinese_reviews, clinc150, complete_journey, demo, jddc, multidogo, online_retail, ssa, uss};
 use rapport::interaction::{Actor, DecodeOptions, Interaction, Label, LabelValue, decode};
 
 use crate::process::{rapport, root};
@@ -188,6 +188,77 @@ fn returns_have_positive_amounts_and_overlapping_days_come_from_year_2() {
     assert_eq!((&*line.customer_id, line.item.as_deref(), line.category.as_deref()), ("retail-17850", Some("22423"), Some("baking")));
 }
 
+/// By Python's csv module: distinct pairs of basket and category (or department) over the joined files, rows of campaigns, the sum of sales_value.
+#[test]
+fn complete_journey_sums_each_category_of_each_basket() {
+    let Some(folder) = shared("complete_journey") else { return };
+    let names = ["transactions", "products", "campaigns", "campaign_descriptions", "coupons", "coupon_redemptions", "demographics"];
+    let files = names.map(|f| folder.join(format!("{f}.csv.gz")));
+    let imported = import(|sink| complete_journey::import(&files, sink)).expect("an import");
+    assert_eq!((imported.customers(), imported.counts()), (2_469, (1_083_180 + 6_589, 0, 0)));
+    let purchases = || imported.interactions.iter().filter(|i| &*i.kind == "purchase");
+    assert_eq!(purchases().filter(|i| i.category.is_none()).count(), 4_498);
+    assert_eq!(purchases().filter_map(|i| i.category.as_deref()).collect::<HashSet<_>>().len(), 304);
+    let amount: f64 = purchases().filter_map(|i| i.amount).sum();
+    assert!((amount - 4_596_039.58).abs() < 0.5, "{amount}");
+}
+
+#[test]
+fn baskets_are_joined_with_categories_and_campaigns_come_in_their_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, content).expect("a file");
+        path
+    };
+    let columns = "household_id,store_id,basket_id,product_id,quantity,sales_value,retail_disc,coupon_disc,coupon_match_disc,week";
+    let transactions = file(
+        "t.csv",
+        &format!(
+            "{columns},transaction_timestamp\n\
+             7,330,100,1,1,0.1,0,0,0,1,2017-01-01 11:53:26\n\
+             7,330,100,2,2,3.5,0,0,0,1,2017-01-01 11:53:26\n\
+             7,330,100,3,1,0.2,0,0,0,1,2017-01-01 11:53:26\n\
+             7,330,100,9,1,1.0,0,0,0,1,2017-01-01 11:53:26\n\
+             8,330,101,4,1,2.0,0,0,0,1,2017-03-03 10:00:00\n\
+             8,330,101,4,one,2.0,0,0,0,1,2017-03-03 10:00:00\n"
+        ),
+    );
+    let products = file(
+        "p.csv",
+        "product_id,manufacturer_id,department,brand,product_category,product_type,package_size\n\
+         1,2,GROCERY,National,BREAD,,\n2,2,MEAT,National,BEEF,,\n3,2,GROCERY,National,BREAD,,\n4,2,MISCELLANEOUS,National,,,\n",
+    );
+    let campaigns = file("c.csv", "campaign_id,household_id\n1,8\n2,7\n3,7\n");
+    let described =
+        file("d.csv", "campaign_id,campaign_type,start_date,end_date\n1,Type B,2017-03-03,2017-04-09\n2,Type A,2018-01-01,2018-02-01\n");
+    let paths = [products.clone(), described, transactions.clone(), campaigns.clone()];
+    let imported = import(|sink| complete_journey::import(&paths, sink)).expect("an import");
+    assert_eq!(imported.counts(), (6, 0, 2));
+    let said: Vec<_> =
+        imported.interactions.iter().map(|i| (&*i.id, &*i.customer_id, &*i.kind, i.category.as_deref(), i.amount, i.quantity)).collect();
+    assert_eq!(
+        said,
+        [
+            ("journey-100-001", "journey-7", "purchase", Some("BEEF"), Some(3.5), Some(2.0)),
+            ("journey-100-002", "journey-7", "purchase", None, Some(1.0), Some(1.0)),
+            ("journey-100-003", "journey-7", "purchase", Some("BREAD"), Some(0.3), Some(2.0)),
+            ("journey-campaign-1-8", "journey-8", "campaign", None, None, None),
+            ("journey-101-001", "journey-8", "purchase", Some("MISCELLANEOUS"), Some(2.0), Some(1.0)),
+            ("journey-campaign-2-7", "journey-7", "campaign", None, None, None),
+        ]
+    );
+    assert_eq!(imported.interactions[3].actor, Actor::System);
+    for (paths, word) in [
+        (vec![transactions.clone()], "are both needed"),
+        (vec![transactions.clone(), products.clone(), campaigns], "name both campaigns.csv"),
+        (vec![transactions.clone(), products, transactions], "are the same part"),
+    ] {
+        let error = import(|sink| complete_journey::import(&paths, sink)).err().expect("refused").to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
 /// `jq 'map_values(length)'` and, for the intents, `jq '[.[][][1]] | unique | length'`.
 #[test]
 fn clinc150_gives_every_text_of_the_named_splits() {
@@ -255,7 +326,8 @@ fn cdnow_lines_of_one_day_are_one_purchase() {
 #[test]
 fn a_file_of_another_set_is_refused_with_what_was_expected() {
     type Importer = fn(&Path, &mut Sink) -> anyhow::Result<()>;
-    let importers: [(&str, Importer); 8] = [
+    let importers: [(&str, Importer); 9] = [
+        ("Complete Journey", |path, sink| complete_journey::import(&[path.to_owned()], sink)),
         ("Simulation", |path, sink| uss::import(path, PUBLISHED, sink)),
         ("JDDC", |path, sink| jddc::import(path, false, sink)),
         ("MultiDoGO", multidogo::import),

@@ -291,3 +291,128 @@ fn a_registered_bundle_is_never_replaced() {
     assert_eq!(files(&registered), before);
     assert!(!registry.join("next").exists());
 }
+
+#[test]
+fn one_command_from_csv_makes_the_bundle_of_two() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 1, 1);
+    let mut csv = "ref;cust;when;note;stars\n".to_owned();
+    for c in 0..60 {
+        for turn in 0..4 {
+            let (text, stars) = if (c + turn) % 2 == 0 { ("thanks a lot", 5) } else { ("still broken", 1) };
+            let _ = writeln!(csv, "{c}-{turn};c{c};{:02}.01.2024 10:0{turn};{text};{stars}", 1 + c % 28);
+        }
+    }
+    fs::write(dir.path().join("calls.csv"), csv).unwrap();
+    let run = |arguments: &[&str]| spawn("run", dir.path(), RAPPORT, arguments).wait(PATIENCE);
+    let map = "--delimiter ; --map id=ref --map customer_id=cust --map occurred_at=when --map text=note --label satisfaction=stars --set kind=call";
+    let time = ["--time-format", "%d.%m.%Y %H:%M"];
+    let import =
+        [&["import", "csv", "calls.csv"], &map.split(' ').collect::<Vec<_>>()[..], &time, &["--out", "i.jsonl", "--labels", "l.jsonl"]];
+    let done = run(&import.concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let two = run(&["train", "--interactions", "i.jsonl", "--labels", "l.jsonl", "--config", "train.toml", "--out", "two"]);
+    assert_eq!(two.code, Some(0), "{}", two.stderr);
+
+    let source = format!("csv {map} --time-format '{}'", time[1]);
+    let one = run(&["train", "--import", &source, "--interactions", "calls.csv", "--config", "train.toml", "--out", "one"]);
+    assert_eq!(one.code, Some(0), "{}", one.stderr);
+    assert!(one.stderr.contains("240 interactions, 240 labels, 0 rows skipped"), "{}", one.stderr);
+    assert_eq!(one.stdout, two.stdout, "the same version");
+    let bytes = |name: &str| files(&dir.path().join(name)).into_values().collect::<Vec<_>>();
+    assert!(bytes("one") == bytes("two"));
+    let there = left(dir.path());
+    assert_eq!(there, ["calls.csv", "i.jsonl", "l.jsonl", "one", "train.toml", "two"]);
+
+    for (source, file, code, word) in [
+        ("retail", "calls.csv", 2, "unrecognized subcommand 'retail'"),
+        ("csv --map id", "calls.csv", 2, "NAME=VALUE"),
+        ("csv --set 'kind=call", "calls.csv", 2, "is not closed"),
+        ("cdnow --out x.jsonl", "calls.csv", 2, "--out"),
+        ("cdnow", "none.csv", 2, "none.csv is no file"),
+        ("cdnow", "calls.csv", 1, "is no file of CDNOW"),
+    ] {
+        let wrong = run(&["train", "--import", source, "--interactions", file, "--out", "wrong"]);
+        assert_eq!(wrong.code, Some(code), "{source}: {}", wrong.stderr);
+        assert!(wrong.stderr.contains(word), "{source}: {}", wrong.stderr);
+        assert_eq!(left(dir.path()), there, "{source}");
+    }
+}
+
+#[test]
+fn files_that_break_off_are_named_and_leave_no_bundle() {
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 200, 1);
+    let path = |name: &str| dir.path().join(name);
+    let lines = fs::read_to_string(path("i.jsonl")).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut gzip, lines.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    fs::write(path("cut.jsonl.gz"), &gzip[..gzip.len() / 2]).unwrap();
+
+    let rows: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let columns = ["id", "customer_id", "occurred_at", "kind", "text"].map(|name| {
+        let values: StringArray = rows.iter().map(|r| r[name].as_str()).collect();
+        (name, std::sync::Arc::new(values) as ArrayRef)
+    });
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let parquet = writer.into_inner().unwrap();
+    fs::write(path("whole.parquet"), &parquet).unwrap();
+    fs::write(path("cut.parquet"), &parquet[..parquet.len() / 2]).unwrap();
+    // The end, which says what is where, is there, and the rows are not what it says.
+    let mut damaged = parquet.clone();
+    damaged[4..parquet.len() / 2].fill(0xa5);
+    fs::write(path("damaged.parquet"), &damaged).unwrap();
+
+    let model = crate::bundle::dir().to_str().unwrap();
+    for file in ["cut.jsonl.gz", "cut.parquet", "damaged.parquet"] {
+        for command in [
+            vec!["train", "--interactions", file, "--labels", "l.jsonl", "--config", "train.toml", "--out", "bundle"],
+            vec!["score", "--model", model, "--input", file, "--output", "scores.jsonl"],
+        ] {
+            let run = spawn("cut", dir.path(), RAPPORT, &command).wait(PATIENCE);
+            assert_eq!(run.code, Some(1), "{command:?}: {}", run.stderr);
+            assert!(run.stderr.contains(file) && !run.stderr.contains("panicked"), "{command:?}: {}", run.stderr);
+        }
+        assert!(!path("bundle").exists() && !path(".bundle.new").exists(), "{file}");
+    }
+    let run =
+        spawn("whole", dir.path(), RAPPORT, &["score", "--model", model, "--input", "whole.parquet", "--output", "s.jsonl"]).wait(PATIENCE);
+    assert_eq!((run.code, run.stderr.contains("800 scored, 0 rejected")), (Some(0), true), "{}", run.stderr);
+}
+
+#[test]
+fn flags_bound_what_is_read_and_how_long_each_fit_is() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 60, 40);
+    // Customers who come back and buy, so that every kind of network is fitted.
+    let mut lines = fs::read_to_string(dir.path().join("i.jsonl")).unwrap();
+    for c in 0..120 {
+        for week in 0..if c % 2 == 0 { 30 } else { 6 } {
+            let day = rapport::interaction::Timestamp(1_701_388_800_000_000 + (7 * week + c % 7) * 86_400_000_000);
+            let _ = writeln!(
+                lines,
+                r#"{{"id":"b{c}-{week}","customer_id":"b{c}","occurred_at":"{day}","kind":"purchase","amount":{}}}"#,
+                10 + c % 5
+            );
+        }
+    }
+    fs::write(dir.path().join("i.jsonl"), lines).unwrap();
+    let run = |more: &[&str]| spawn("run", dir.path(), RAPPORT, &[&ARGUMENTS[..], more].concat()).wait(PATIENCE);
+    let done = run(&["--max-steps", "7", "--horizon-days", "30"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let steps: Vec<&str> = done.stderr.lines().filter(|l| l.contains(" steps in ")).collect();
+    assert!(steps.len() == 2 && steps.iter().all(|l| l.contains(": 7 steps in ")), "{}", done.stderr);
+    assert!(steps.iter().any(|l| l.contains("churn")), "{steps:?}");
+
+    let done = run(&["--max-interactions", "500", "--max-steps", "7"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("for max_interactions = 500"), "{}", done.stderr);
+    let read: usize = done.stderr.lines().find_map(|l| l.split_once(" interactions, ")?.0.parse().ok()).expect("a count");
+    assert!((400..=500).contains(&read), "{read}");
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("bundle/manifest.json")).unwrap()).unwrap();
+    assert_eq!(report["training"]["interactions"], read);
+}

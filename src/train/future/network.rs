@@ -17,7 +17,7 @@ use crate::model::future::{GROWTH, LEAST_GROWTH, MOST_HAZARD, MOST_RATE, MOST_SC
 use crate::train::device::{cpu, device};
 use crate::train::lookup::to_vec;
 use crate::train::network::Parameter;
-use crate::train::optimizer::{Optimizer, Settings};
+use crate::train::optimizer::{Optimizer, Settings, bounded};
 
 /// Width of both hidden layers.
 pub const HIDDEN: usize = 32;
@@ -217,13 +217,21 @@ const EPOCHS: usize = 3;
 const LEAST_STEPS: usize = 1000;
 const BATCH: usize = 256;
 
+/// What may differ from one [`fit`] to the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    pub seed: u64,
+    /// Most steps of the optimiser; 0: as many as the epochs have.
+    pub max_steps: usize,
+}
+
 /// Trains a network. `progress` is told the share done and the loss. Second: the mean loss of every epoch.
-pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u64, mut progress: impl FnMut(f32, f32)) -> (Net, Vec<f32>) {
-    let mut net = Net::new(frequencies, seed);
-    let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed);
+pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], run: Run, mut progress: impl FnMut(f32, f32)) -> (Net, Vec<f32>) {
+    let mut net = Net::new(frequencies, run.seed);
+    let mut rng = SmallRng::seed_from_u64(run.seed ^ 0x5eed);
     let steps = snapshots.len().div_ceil(BATCH).max(1);
     let epochs = EPOCHS.max(LEAST_STEPS.div_ceil(steps));
-    let total = epochs * steps;
+    let total = bounded(epochs * steps, run.max_steps);
     let settings = Settings {
         learning_rate: 1e-3,
         beta1: 0.9,
@@ -239,10 +247,10 @@ pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u
     let mut gradients: Vec<Vec<f32>> = net.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
     let mut order: Vec<usize> = (0..snapshots.len()).collect();
     let (mut done, mut losses) = (0, Vec::with_capacity(epochs));
-    for _ in 0..epochs {
+    for _ in 0..total.div_ceil(steps) {
         order.shuffle(&mut rng);
-        let mut sum = 0.0;
-        for rows in order.chunks(BATCH) {
+        let (mut sum, before) = (0.0, done);
+        for rows in order.chunks(BATCH).take(total - done) {
             let batch: Vec<&Snapshot> = rows.iter().map(|&i| &snapshots[i]).collect();
             let loss = net.learn(&batch, task, &mut gradients);
             optimizer.step(&mut net.parameters, &mut gradients);
@@ -250,7 +258,7 @@ pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], seed: u
             sum += loss;
             progress(done as f32 / total as f32, loss);
         }
-        losses.push(sum / steps as f32);
+        losses.push(sum / (done - before).max(1) as f32);
     }
     net.parameters = optimizer.averaged(&net.parameters);
     (net, losses)

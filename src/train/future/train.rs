@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::baselines::FILE;
 use super::fit_baselines::fit_all;
 use super::judge::{FutureReport, Known, Look, Others, Row, report};
-use super::network::{Net, Outputs, Task, fit};
+use super::network::{Net, Outputs, Run, Task, fit};
 use super::snapshots::{Draw, Snapshot, after_each, draw, grid};
 use super::timeline::Timeline;
 use super::{end_of_data, export};
@@ -119,7 +119,7 @@ pub fn train(
     let baselines = fit_all(&own, cut, &snapshots, data.labels(&head));
     head.visits = baselines.bgnbd.unwrap_or(BgNbd::USUAL);
     let progress = |done, loss| notes.fit("fitting churn, spend and next need", done, loss);
-    let (mut head, net, losses) = data.fit(&snapshots, head, seed, progress);
+    let (mut head, net, losses) = data.fit(&snapshots, head, Run { seed, max_steps: config.max_steps }, progress);
     let held = grid(&data.timelines, &data.numbers, &after, horizon, |id| data.after_cut(id));
     let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
         held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
@@ -236,7 +236,7 @@ impl<'a> Data<'a> {
     }
 
     /// Scales and fits. Calibrations of the returned head are none. Third: the mean loss of every epoch.
-    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, seed: u64, progress: impl FnMut(f32, f32)) -> (FutureHead, Net, Vec<f32>) {
+    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, run: Run, progress: impl FnMut(f32, f32)) -> (FutureHead, Net, Vec<f32>) {
         let n = snapshots.len().max(1) as f64;
         (head.mean, head.deviation) = (0..BEHAVIOUR.len())
             .map(|i| {
@@ -266,7 +266,7 @@ impl<'a> Data<'a> {
         let total: f32 = frequencies.iter().sum();
         frequencies.iter_mut().for_each(|f| *f /= total);
         let task = Task { head: &head, numbers: &self.numbers, purchases: (purchases / n) as f32, amount: (amount / n).max(1e-6) as f32 };
-        let (net, losses) = fit(snapshots, &task, &frequencies, seed, progress);
+        let (net, losses) = fit(snapshots, &task, &frequencies, run, progress);
         (head, net, losses)
     }
 

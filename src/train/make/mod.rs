@@ -58,6 +58,8 @@ pub struct Job {
 #[derive(Debug, Clone, Copy)]
 pub enum Progress<'a> {
     Note(&'a str),
+    /// What begins now, as long as no fit tells how far it is.
+    Stage(&'a str),
     /// Share of the present fit, and its loss.
     Fit(&'a str, f32, f32),
 }
@@ -88,6 +90,7 @@ pub struct Origin {
 pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result<Made> {
     job.config.check().map_err(usage)?;
     write::check_place(&job.out)?;
+    progress(Progress::Stage("reading"));
     let sample = Sample { interactions: job.config.max_interactions, seed: job.seed, until: job.until };
     let recording = record_sample(&job.interactions, &job.labels, sample)?;
     let (Some(from), Some(to)) = (recording.from, recording.to) else {
@@ -108,6 +111,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
             "nothing is left to fit on: all of the {n} customers fall to the part that is set aside for judging; more customers are needed"
         )));
     }
+    notes.stage("preparing");
     let shape = Shape::of(&parts.fit);
     if parts.fit.iter().flat_map(View::own).any(|(_, labels)| !labels.is_empty()) {
         notes.say(format!("the labelled part looks like {shape}"));
@@ -118,7 +122,9 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         notes.say("the words start from the English vectors that are built in");
     }
     let mut prepared = Prepared::new(&parts.fit, &recording, vectors, &job.config, &mut notes);
-    let behaviour = segments::fit(&recording, &holdout, job.config.horizon_days, job.seed, &mut notes)?;
+    notes.stage("finding segments");
+    let behaviour = segments::fit(&recording, &holdout, &job.config, job.seed, &mut notes)?;
+    notes.stage("preparing");
     prepared.layout.behaviour = behaviour.behaviour;
     prepared.layout.tabular = behaviour.tabular;
     let [fitted, calibration, judged] = [&parts.fit, &parts.calibrate, &parts.judge].map(|views| prepared.dataset(views));
@@ -132,6 +138,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     if kept < epochs.len() {
         notes.say(format!("stopped after epoch {}: the loss on the calibration part was lowest after epoch {kept}", epochs.len()));
     }
+    notes.stage("calibrating");
     let heads = Heads::fit(&Said::of(&network, &calibration, &parts.calibrate), &prepared, &job.config);
 
     let mut files = prepared.files(&network, behaviour.golden)?;
@@ -139,11 +146,14 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let others = Others { dense: behaviour.dense, groups: behaviour.groups };
     let names = Names::of(&recording, others.groups.as_deref());
     let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts, others: &others, names: &names };
+    notes.stage("fitting tf-idf and judging");
     let tasks = judge.tasks(&Said::of(&network, &judged, &parts.judge), &mut files, &mut notes)?;
     let mut reference = reference::reference(&network, &prepared, &heads, &fitted);
     let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &origin);
     manifest.behaviour = behaviour.head;
+    notes.stage("looking ahead");
     let future = future::train::train(&recording, &job.config, holdout, job.seed, (&others, &names), &mut notes)?;
+    notes.stage("comparing and writing");
     if !prepared.satisfaction && prepared.tasks.iter().all(|t| t.auxiliary) && future.is_none() && others.groups.is_none() {
         notes.say("there are no labels to learn from: the bundle has no head");
     }

@@ -25,6 +25,11 @@ impl<'a> Notes<'a> {
         self.left_out.push(what);
     }
 
+    /// Says what begins now.
+    pub fn stage(&mut self, what: &str) {
+        (self.progress)(Progress::Stage(what));
+    }
+
     /// How far the present fit is (0–1), and its loss.
     pub fn fit(&mut self, what: &str, done: f32, loss: f32) {
         (self.progress)(Progress::Fit(what, done, loss));

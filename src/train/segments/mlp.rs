@@ -13,7 +13,7 @@ use crate::train::fit::Epoch;
 use crate::train::lookup::to_vec;
 use crate::train::network::Parameter;
 use crate::train::onnx::Builder;
-use crate::train::optimizer::{self, Optimizer};
+use crate::train::optimizer::{self, Optimizer, bounded};
 
 /// What follows a layer's sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Settings {
     pub optimizer: optimizer::Settings,
     /// Stop after this many epochs without a better loss on the rows set aside.
     pub patience: usize,
+    /// Most steps of the optimiser; 0: as many as the epochs have.
+    pub max_steps: usize,
 }
 
 /// Adam as Kingma and Ba (2015) give it, without schedule, decay, clipping or average.
@@ -186,19 +188,21 @@ impl Mlp {
     pub fn fit(&mut self, data: Rows<'_>, aside: Rows<'_>, settings: &Settings, seed: u64) -> Vec<Epoch> {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..data.inputs.len()).collect();
-        let steps = settings.epochs * order.len().div_ceil(settings.batch);
+        let steps = bounded(settings.epochs * order.len().div_ceil(settings.batch), settings.max_steps);
         let mut optimizer = Optimizer::new(settings.optimizer, steps, &self.parameters);
         let mut gradients: Vec<Vec<f32>> = self.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
         let mut best: Option<(f64, Vec<Parameter>)> = None;
-        let (mut worse, mut epochs) = (0, Vec::new());
-        for epoch in 1..=settings.epochs {
+        let (mut worse, mut done, mut epochs) = (0, 0, Vec::new());
+        while done < steps {
             order.shuffle(&mut rng);
-            let mut sum = 0.0;
-            for batch in order.chunks(settings.batch) {
+            let (mut sum, mut rows) = (0.0, 0usize);
+            for batch in order.chunks(settings.batch).take(steps - done) {
                 sum += self.learn(batch, data, Some((settings.dropout, &mut rng)), &mut gradients) * batch.len() as f32;
+                rows += batch.len();
                 optimizer.step(&mut self.parameters, &mut gradients);
+                done += 1;
             }
-            let fit = sum / order.len().max(1) as f32;
+            let (epoch, fit) = (epochs.len() + 1, sum / rows.max(1) as f32);
             if aside.inputs.is_empty() {
                 epochs.push(Epoch { epoch, fit, calibration: None });
                 continue;
@@ -305,7 +309,7 @@ mod tests {
         let inputs: Vec<Vec<f32>> = (0..400).map(|i| vec![(i % 20) as f32 / 10.0 - 0.95, (i / 20) as f32 / 10.0 - 0.95]).collect();
         let targets: Vec<Vec<f32>> = inputs.iter().map(|r| vec![f32::from(u8::from(r[0] * r[1] > 0.0))]).collect();
         let data = Rows { inputs: &inputs, targets: &targets };
-        let settings = Settings { epochs: 60, batch: 32, dropout: 0.0, optimizer: adam(0.02), patience: 60 };
+        let settings = Settings { epochs: 60, batch: 32, dropout: 0.0, optimizer: adam(0.02), patience: 60, max_steps: 0 };
         let fitted = || {
             let mut mlp = Mlp::new(&[2, 16, 1], &[Activation::Relu, Activation::Sigmoid], 1);
             let epochs = mlp.fit(data, Rows { inputs: &[], targets: &[] }, &settings, 2);
@@ -316,5 +320,13 @@ mod tests {
         let right = mlp.run(&inputs, 1).iter().zip(&targets).filter(|(p, y)| (p[0] > 0.5) == (y[0] > 0.5)).count();
         assert!(right > 380, "{right} of 400");
         assert_eq!(mlp, fitted().0);
+        // 13 steps make an epoch: as many steps as one has are one, whatever the epochs.
+        let steps = |settings: Settings| {
+            let mut mlp = Mlp::new(&[2, 16, 1], &[Activation::Relu, Activation::Sigmoid], 1);
+            mlp.fit(data, Rows { inputs: &[], targets: &[] }, &settings, 2);
+            mlp
+        };
+        assert_eq!(steps(Settings { max_steps: 13, ..settings }), steps(Settings { epochs: 1, ..settings }));
+        assert_ne!(steps(Settings { max_steps: 5, ..settings }), steps(Settings { epochs: 1, ..settings }));
     }
 }

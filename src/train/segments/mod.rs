@@ -15,6 +15,7 @@ use label::Facts;
 use mlp::{Activation, Mlp, Rows, Settings, adam};
 use snapshots::{Snapshot, to_fit};
 
+use super::config::Config;
 use super::fit::Epoch;
 use super::holdout::Holdout;
 use super::make::Notes;
@@ -54,7 +55,7 @@ pub struct Parts {
 /// Widths of the autoencoder's layers after its input.
 const HIDDEN: usize = 16;
 const CODE: usize = 6;
-const SETTINGS: Settings = Settings { epochs: 40, batch: 256, dropout: 0.0, optimizer: adam(2e-3), patience: 4 };
+const SETTINGS: Settings = Settings { epochs: 40, batch: 256, dropout: 0.0, optimizer: adam(2e-3), patience: 4, max_steps: 0 };
 /// Deviations from the mean that a feature is clipped at: far enough that what is unusual stays so.
 const CLIP: f64 = 10.0;
 /// Customers of this many thousandths stop the training early instead of taking part.
@@ -75,10 +76,10 @@ fn came_back(items: &[Item]) -> bool {
 ///
 /// # Errors
 /// What a loader would say of the networks; does not happen with what was just made.
-pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u64, notes: &mut Notes<'_>) -> anyhow::Result<Parts> {
+pub fn fit(recording: &Recording, holdout: &Holdout, config: &Config, seed: u64, notes: &mut Notes<'_>) -> anyhow::Result<Parts> {
     let mut parts = Parts::default();
-    let snapshots = snapshots::draw(recording, holdout, horizon_days, seed);
-    let (tabular, left_out) = tabular::fit(recording, holdout, &snapshots, horizon_days, seed);
+    let snapshots = snapshots::draw(recording, holdout, config.horizon_days, seed);
+    let (tabular, left_out) = tabular::fit(recording, holdout, &snapshots, config, seed);
     left_out.into_iter().for_each(|what| notes.left_out(what));
     if let Some(tabular) = tabular {
         parts.dense = Some(Arc::new(TabularModel::build(&tabular.input, &tabular.graph).map_err(anyhow::Error::msg)?));
@@ -93,7 +94,7 @@ pub fn fit(recording: &Recording, holdout: &Holdout, horizon_days: u32, seed: u6
         return Ok(parts);
     }
     let input = Input::fit(&snapshots);
-    let (network, losses) = autoencoder(recording, &snapshots, &input.rows, seed);
+    let (network, losses) = autoencoder(recording, &snapshots, &input.rows, config.max_steps, seed);
     let Some((head, profiles)) = head(&snapshots, &input.rows, &network, seed) else {
         notes.left_out("segments and anomaly: the customers' behaviour does not differ enough to group it".into());
         return Ok(parts);
@@ -145,7 +146,7 @@ impl Input {
 }
 
 /// 32 → 16 → 6 → 16 → 32, the code linear; stopped early on customers of its own.
-fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>], seed: u64) -> (Mlp, Vec<Epoch>) {
+fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>], max_steps: usize, seed: u64) -> (Mlp, Vec<Epoch>) {
     // Not the share that holds customers out: of those that remain, the same hash would take none.
     let aside = |s: &Snapshot| customer_share(&format!("stop early: {}", recording.customers[s.customer].id)) < ASIDE;
     let (mut train, mut stop) = (Vec::new(), Vec::new());
@@ -157,7 +158,7 @@ fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>],
     let activations = [Activation::Relu, Activation::None, Activation::Relu, Activation::None];
     let mut network = Mlp::new(&[width, HIDDEN, CODE, HIDDEN, width], &activations, seed);
     let same = |rows| Rows { inputs: rows, targets: rows };
-    let losses = network.fit(same(&train), same(&stop), &SETTINGS, seed ^ 0xae);
+    let losses = network.fit(same(&train), same(&stop), &Settings { max_steps, ..SETTINGS }, seed ^ 0xae);
     (network, losses)
 }
 

@@ -8,6 +8,7 @@ use super::mlp::{Activation, Mlp, Rows, Settings, adam};
 use super::snapshots::{Snapshot, to_fit};
 use crate::customer::{Counters, words};
 use crate::model::{CHURN, DISSATISFIED, GoldenRow, OneHot, Pipeline, TabularInput};
+use crate::train::config::Config;
 use crate::train::fit::Epoch;
 use crate::train::holdout::Holdout;
 use crate::train::onnx::{Builder, Dim, FLOAT};
@@ -25,7 +26,7 @@ pub struct Tabular {
 }
 
 /// The article's: Adam, binary cross-entropy, 10 epochs, batches of 32, half of every hidden layer dropped.
-const SETTINGS: Settings = Settings { epochs: 10, batch: 32, dropout: 0.5, optimizer: adam(1e-3), patience: 10 };
+const SETTINGS: Settings = Settings { epochs: 10, batch: 32, dropout: 0.5, optimizer: adam(1e-3), patience: 10, max_steps: 0 };
 const HIDDEN: [usize; 2] = [128, 64];
 const SELECTED: usize = 20;
 const COMPONENTS: usize = 10;
@@ -37,27 +38,21 @@ const MOST: usize = 20_000;
 const FEWEST: usize = 25;
 
 /// Fits the network of every target with enough labels; `None` where there is none. Second: what was left out, in words.
-pub fn fit(
-    recording: &Recording,
-    holdout: &Holdout,
-    snapshots: &[Snapshot],
-    horizon_days: u32,
-    seed: u64,
-) -> (Option<Tabular>, Vec<String>) {
+pub fn fit(recording: &Recording, holdout: &Holdout, snapshots: &[Snapshot], config: &Config, seed: u64) -> (Option<Tabular>, Vec<String>) {
     let mut input = one_hot(recording, holdout);
     let rows = [(CHURN, churn_rows(&input, snapshots)), (DISSATISFIED, satisfaction_rows(&input, recording, holdout))];
     let (mut networks, mut losses, mut left_out) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (target, (rows, classes)) in rows {
         let counts = [0, 1].map(|class| classes.iter().filter(|c| **c == class).count());
         if counts.iter().any(|n| *n < FEWEST) {
-            let within = if target == CHURN { format!(" within {horizon_days} days") } else { String::new() };
+            let within = if target == CHURN { format!(" within {} days", config.horizon_days) } else { String::new() };
             left_out.push(format!(
                 "the tabular baseline of {target}: {} rows with and {} without{within}, {FEWEST} of each are needed",
                 counts[1], counts[0]
             ));
             continue;
         }
-        let (pipeline, network, epochs) = fit_one(rows, &classes, seed);
+        let (pipeline, network, epochs) = fit_one(rows, &classes, config.max_steps, seed);
         losses.insert(target, epochs);
         input.targets.insert(target.to_owned(), pipeline);
         networks.insert(target, network);
@@ -114,7 +109,7 @@ fn satisfaction_rows(input: &TabularInput, recording: &Recording, holdout: &Hold
     labelled
 }
 
-fn fit_one(mut rows: Vec<Vec<f64>>, classes: &[usize], seed: u64) -> (Pipeline, Mlp, Vec<Epoch>) {
+fn fit_one(mut rows: Vec<Vec<f64>>, classes: &[usize], max_steps: usize, seed: u64) -> (Pipeline, Mlp, Vec<Epoch>) {
     let mut pipeline = Pipeline::default();
     let mut add = |transform, rows: &mut Vec<Vec<f64>>| {
         preprocess::apply(&transform, rows);
@@ -130,7 +125,7 @@ fn fit_one(mut rows: Vec<Vec<f64>>, classes: &[usize], seed: u64) -> (Pipeline, 
     let mut network =
         Mlp::new(&[inputs[0].len(), HIDDEN[0], HIDDEN[1], 1], &[Activation::Relu, Activation::Relu, Activation::Sigmoid], seed);
     let data = Rows { inputs: &inputs, targets: &targets };
-    let losses = network.fit(data, Rows { inputs: &[], targets: &[] }, &SETTINGS, seed ^ 0x7ab);
+    let losses = network.fit(data, Rows { inputs: &[], targets: &[] }, &Settings { max_steps, ..SETTINGS }, seed ^ 0x7ab);
     (pipeline, network, losses)
 }
 
