@@ -9,7 +9,10 @@ use std::sync::Arc;
 mod archive;
 mod bench;
 mod check;
+mod client;
+mod dead_letters;
 mod demo;
+mod erase;
 mod evaluate;
 mod forecast;
 mod import;
@@ -55,6 +58,8 @@ enum Command {
     Check(check::Args),
     Bench(bench::Args),
     Tail(tail::Args),
+    DeadLetters(dead_letters::Args),
+    Erase(erase::Args),
     Archive(archive::Args),
     Simulate(simulate::Args),
 }
@@ -89,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Check(a) => check::run(a),
         Command::Bench(a) => bench::run(a),
         Command::Tail(a) => tail::run(a),
+        Command::DeadLetters(a) => dead_letters::run(a),
+        Command::Erase(a) => erase::run(a),
         Command::Archive(a) => archive::run(a),
         Command::Simulate(a) => simulate::run(a),
     };

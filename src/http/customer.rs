@@ -1,10 +1,12 @@
-//! `GET /v1/customers/{id}`: the stored state of a customer, readable, with the scores of its window where the log still holds them.
+//! `GET /v1/customers/{id}`: the stored state of a customer, readable, with the scores of its window where the log still holds them; `DELETE` erases
+//! the state.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -71,8 +73,8 @@ struct Entry {
 pub(super) async fn view(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<impl Serialize>, Problem> {
     blocking(move || {
         let stored = app.gateway.state(&id)?.ok_or_else(|| Problem::not_found(format!("no customer {id:?} is known to this process")))?;
-        let state = CustomerState::decode(&stored)
-            .map_err(|e| Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("customer {id:?}: {e}")))?;
+        let state =
+            CustomerState::decode(&stored).map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("customer {id:?}: {e}")))?;
         // A backend that keeps no readable outputs has none to show; the state is worth showing without.
         let mut scores = scores_of(&*app.gateway, &id, state.window.len()).unwrap_or_default();
         let usual = state.window.iter().rev().find_map(|item| scores.get(&*item.id)?.pointer("/satisfaction/baseline")?.as_f64());
@@ -92,6 +94,18 @@ pub(super) async fn view(State(app): State<Arc<App>>, Path(id): Path<String>) ->
             earlier_values: held.count,
             window,
         }))
+    })
+    .await
+}
+
+/// 204 once the state is gone, durably.
+pub(super) async fn erase(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    if let Some(reason) = app.status.not_ready() {
+        return Err(Problem::unavailable(format!("not ready: {reason}")));
+    }
+    blocking(move || match app.gateway.erase(&id)? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Problem::not_found(format!("no customer {id:?} is known to this process"))),
     })
     .await
 }

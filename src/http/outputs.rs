@@ -43,6 +43,7 @@ pub fn shown(stream: Stream, record: &Delivered) -> Cow<'_, [u8]> {
         "headers": headers,
         // As UTF-8, what is none replaced.
         "raw": String::from_utf8_lossy(&record.value),
+        "logged_at": record.logged_at,
     });
     Cow::Owned(line.to_string().into_bytes())
 }

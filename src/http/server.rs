@@ -188,7 +188,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/scores-shadow", get(outputs::scores_shadow))
         .route("/v1/dead-letters", get(outputs::dead_letters))
         .route("/v1/alerts", get(outputs::alerts))
-        .route("/v1/customers/{id}", get(customer::view))
+        .route("/v1/customers/{id}", get(customer::view).delete(customer::erase))
         .with_state(app);
     watched().merge(own)
 }

@@ -4,6 +4,7 @@
 //! record is in flight while `poll` runs, so a rebalance (which happens inside `poll` alone) needs no draining.
 
 pub mod embedded;
+mod erasures;
 pub mod kafka;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ pub enum Polled {
     Records(Vec<Record>),
     /// The set of partitions that this worker owns is now this one (restored and ready); forget every cached state.
     Assigned(Vec<Partition>),
+    /// A customer's state was erased at somebody's wish; forget every cached state.
+    Erased,
 }
 
 /// A score, alert or dead letter on its way out. `key` null only for a dead letter whose input had none.
@@ -168,6 +171,15 @@ pub struct Delivered {
     pub key: Option<Vec<u8>>,
     pub value: Vec<u8>,
     pub headers: Vec<(String, String)>,
+    /// When it was published (Kafka); of the embedded log's dead letters, when the log took the record that was refused.
+    pub logged_at: Option<Timestamp>,
+}
+
+impl Delivered {
+    /// A header; empty where there is none of that name.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
+    }
 }
 
 /// Header of a score: the offset of the interaction that it is of, in the input partition of the same number.
@@ -224,6 +236,9 @@ pub trait Gateway: Send + Sync {
 
     /// Stored state of a customer, if this process owns it.
     fn state(&self, customer_id: &str) -> Result<Option<Vec<u8>>, LogError>;
+
+    /// Erases the stored state of a customer and returns once that is durable; false where this process owns none. A running worker does it.
+    fn erase(&self, customer_id: &str) -> Result<bool, LogError>;
 }
 
 /// So that one worker runs on whichever log the configuration names.

@@ -213,6 +213,11 @@ impl<L: Log> Worker<L> {
                 Work::None => match self.log.poll(self.options.batch, POLL)? {
                     Polled::Idle => return Ok(Turn::Idle),
                     Polled::Assigned(partitions) => return Ok(self.assigned(partitions)),
+                    Polled::Erased => {
+                        tracing::info!(worker = self.options.index, "erased the state of a customer");
+                        self.forget();
+                        return Ok(Turn::Idle);
+                    }
                     Polled::Records(records) => Work::Polled(records),
                 },
                 Work::Polled(records) => {

@@ -134,7 +134,7 @@ fn kill_9_loses_and_repeats_nothing() {
     let mut rest = log.worker(0, 1).unwrap();
     loop {
         match rest.poll(1000, Duration::ZERO).unwrap() {
-            Polled::Assigned(_) => {}
+            Polled::Assigned(_) | Polled::Erased => {}
             Polled::Idle => break,
             Polled::Records(records) => {
                 for r in &records {

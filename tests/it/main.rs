@@ -19,6 +19,7 @@ mod http;
 mod import;
 mod kafka_log;
 mod onnxruntime;
+mod operations;
 mod process;
 mod prometheus;
 mod registry;

@@ -46,7 +46,7 @@ impl<L: Log> Log for Timed<L> {
                 }
             }
             Polled::Assigned(_) => self.open.clear(),
-            Polled::Idle => {}
+            Polled::Idle | Polled::Erased => {}
         }
         Ok(polled)
     }

@@ -68,7 +68,7 @@ pub fn decode_output(offset: i64, mut bytes: &[u8]) -> Option<Delivered> {
     let count = take_length(b)?;
     let mut text = || String::from_utf8(take_bytes(b)?.to_vec()).ok();
     let headers = (0..count).map(|_| Some((text()?, text()?))).collect::<Option<_>>()?;
-    Some(Delivered { partition, offset, key, value: bytes.to_vec(), headers })
+    Some(Delivered { partition, offset, key, value: bytes.to_vec(), headers, logged_at: None })
 }
 
 fn put_length(out: &mut Vec<u8>, length: usize) {

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::erasures::{Erasure, Erasures};
 use super::{Commit, Delivered, Gateway, LogError, Output, Partition, Position, Stream};
 use crate::interaction::Timestamp;
 
@@ -62,6 +63,7 @@ struct Shared {
     synced: Mutex<u64>,
     /// Which partitions an [`EmbeddedLog`] of this process owns.
     owned: Mutex<Vec<bool>>,
+    erasures: Erasures,
 }
 
 impl Embedded {
@@ -78,17 +80,28 @@ impl Embedded {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(dir: &Path, partitions: Partition) -> Result<Self, LogError> {
+        Self::open_unless_in_use(dir, partitions)?.ok_or_else(|| {
+            LogError::Fatal(format!(
+                "the embedded log in {} is open in another process; stop that one, or give this one its own [log] dir (RAPPORT_LOG_DIR)",
+                dir.display()
+            ))
+        })
+    }
+
+    /// [`Self::open_with`]; `None` where another process has it open.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for that.
+    pub fn open_unless_in_use(dir: &Path, partitions: Partition) -> Result<Option<Self>, LogError> {
         let hint = "set [log] dir (or RAPPORT_LOG_DIR) to a directory that this user may write";
         let at = |e: &dyn Display| LogError::Fatal(format!("cannot open the embedded log in {}: {e}; {hint}", dir.display()));
         std::fs::create_dir_all(dir).map_err(|e| at(&e))?;
-        let db = Database::builder(dir).worker_threads(1).open().map_err(|e| match e {
-            fjall::Error::Locked => LogError::Fatal(format!(
-                "the embedded log in {} is open in another process; stop that one, or give this one its own [log] dir (RAPPORT_LOG_DIR)",
-                dir.display()
-            )),
-            fjall::Error::Io(e) => at(&e),
-            e => at(&format!("{e:?}")),
-        })?;
+        let db = match Database::builder(dir).worker_threads(1).open() {
+            Ok(db) => db,
+            Err(fjall::Error::Locked) => return Ok(None),
+            Err(fjall::Error::Io(e)) => return Err(at(&e)),
+            Err(e) => return Err(at(&format!("{e:?}"))),
+        };
         let keyspace = |name: &str| db.keyspace(name, KeyspaceCreateOptions::default).map_err(|e| at(&format!("{e:?}")));
         let facts = keyspace("facts")?;
         let (input, states) = (keyspace("input")?, keyspace("states")?);
@@ -140,8 +153,9 @@ impl Embedded {
             written: AtomicU64::new(0),
             synced: Mutex::new(0),
             owned: Mutex::new(vec![false; partitions as usize]),
+            erasures: Erasures::default(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Some(Self { shared: Arc::new(shared) }))
     }
 
     pub fn partitions(&self) -> Partition {
@@ -231,6 +245,23 @@ impl Shared {
         Ok(())
     }
 
+    /// Removes a state and returns once that is on disk.
+    fn erase(&self, partition: Partition, customer_id: &str) -> Result<(), LogError> {
+        let mut batch = self.db.batch();
+        batch.remove(&self.states, codec::state_key(partition, customer_id));
+        self.sync(self.write(batch)?)
+    }
+
+    /// Carries out a wish to erase one of the customers of `partitions`; false where there is none.
+    fn erase_wished(&self, partitions: &[Partition]) -> Result<bool, LogError> {
+        let count = lock(&self.ends).len();
+        let partition = |id: &str| partition_of(id.as_bytes(), count);
+        let Some(erasure): Option<Erasure> = self.erasures.take(|id| partitions.contains(&partition(id))) else { return Ok(false) };
+        self.erase(partition(&erasure.customer_id), &erasure.customer_id)?;
+        erasure.done();
+        Ok(true)
+    }
+
     /// Next offset to read of a partition, as of the last commit.
     fn committed(&self, partition: Partition) -> Result<i64, LogError> {
         match self.facts.get(codec::committed_key(partition)).map_err(|e| self.broken("read", e))? {
@@ -265,7 +296,14 @@ impl Gateway for Embedded {
         let one = |guard: fjall::Guard| {
             let (key, value) = guard.into_inner().map_err(|e| s.broken("read", e))?;
             let output = codec::output_offset(&key).and_then(|offset| codec::decode_output(offset, &value));
-            output.ok_or_else(|| s.broken("read", "an output is damaged"))
+            let mut output = output.ok_or_else(|| s.broken("read", "an output is damaged"))?;
+            if stream == Stream::DeadLetters
+                && let Ok(offset) = output.header("rapport.offset").parse()
+            {
+                let refused = s.input.get(codec::input_key(output.partition, offset)).map_err(|e| s.broken("read", e))?;
+                output.logged_at = refused.and_then(|bytes| codec::decode_input(output.partition, offset, &bytes)?.logged_at);
+            }
+            Ok(output)
         };
         s.outputs[stream as usize].range(from.to_be_bytes()..end.to_be_bytes()).map(one).collect()
     }
@@ -278,6 +316,20 @@ impl Gateway for Embedded {
         let partition = partition_of(customer_id.as_bytes(), self.partitions() as usize);
         let state = self.shared.states.get(codec::state_key(partition, customer_id)).map_err(|e| self.shared.broken("read", e))?;
         Ok(state.map(|s| s.to_vec()))
+    }
+
+    fn erase(&self, customer_id: &str) -> Result<bool, LogError> {
+        if self.state(customer_id)?.is_none() {
+            return Ok(false);
+        }
+        let partition = partition_of(customer_id.as_bytes(), self.partitions() as usize);
+        let has_worker = lock(&self.shared.owned).get(partition as usize).copied().unwrap_or(false);
+        if has_worker {
+            self.shared.erasures.wish(customer_id)?
+        } else {
+            self.shared.erase(partition, customer_id)?
+        }
+        Ok(true)
     }
 }
 

@@ -76,6 +76,9 @@ impl Log for EmbeddedLog {
             self.assigned = true;
             return Ok(Polled::Assigned(self.partitions.clone()));
         }
+        if self.shared.erase_wished(&self.partitions)? {
+            return Ok(Polled::Erased);
+        }
         if !self.wait(timeout) {
             return Ok(Polled::Idle);
         }

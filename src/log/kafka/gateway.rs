@@ -13,7 +13,7 @@ use super::membership::Journal;
 use super::recent::Recent;
 use super::settings::KafkaSettings;
 use super::states::LocalStates;
-use crate::log::{Delivered, Gateway, LogError, Stream};
+use crate::log::{Delivered, Gateway, LogError, Partition, Stream};
 
 /// Longer than `message.timeout.ms`, by which every delivery is reported.
 const DELIVERY: Duration = Duration::from_secs(60);
@@ -116,17 +116,27 @@ fn appender(settings: &KafkaSettings) -> Result<Appender, LogError> {
         .map_err(|e| LogError::Fatal(format!("cannot create a Kafka producer from log.brokers and log.kafka: {e}")))
 }
 
-impl Gateway for KafkaGateway {
-    /// Blocks until every replica that must has every record. After an error some of the records may have been appended; a repeat of them is
-    /// dropped by their ids.
-    fn append(&self, records: Vec<(Box<str>, Vec<u8>)>) -> Result<(), LogError> {
+/// A record to append; the key decides about the partition where none is named.
+pub struct Appended<'a> {
+    pub partition: Option<Partition>,
+    pub key: Option<&'a [u8]>,
+    pub value: &'a [u8],
+}
+
+impl KafkaGateway {
+    /// Appends records as they are and blocks until every replica that must has every one.
+    ///
+    /// # Errors
+    /// Some of the records may have been appended.
+    pub fn append_raw<'a>(&self, records: impl Iterator<Item = Appended<'a>>) -> Result<(), LogError> {
         let producer = self.producer.read().unwrap_or_else(PoisonError::into_inner).clone();
         let waiting = Arc::new(Waiting::default());
         let deadline = Instant::now() + DELIVERY;
         let mut refused = None;
-        for (key, value) in &records {
+        for Appended { partition, key, value } in records {
             waiting.state.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
-            let mut record = BaseRecord::with_opaque_to(&self.topic, waiting.clone()).key(key.as_bytes()).payload(value.as_slice());
+            let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, waiting.clone()).payload(value);
+            (record.partition, record.key) = (partition, key);
             loop {
                 match producer.send(record) {
                     Ok(()) => break,
@@ -158,6 +168,13 @@ impl Gateway for KafkaGateway {
             Some(e) => Err(self.failed(&e, &producer)),
         }
     }
+}
+
+impl Gateway for KafkaGateway {
+    /// After an error some of the records may have been appended; a repeat of them is dropped by their ids.
+    fn append(&self, records: Vec<(Box<str>, Vec<u8>)>) -> Result<(), LogError> {
+        self.append_raw(records.iter().map(|(key, value)| Appended { partition: None, key: Some(key.as_bytes()), value }))
+    }
 
     fn read(&self, stream: Stream, from: i64, max: usize) -> Result<Vec<Delivered>, LogError> {
         match (stream, &*self.recent(stream)?) {
@@ -176,6 +193,16 @@ impl Gateway for KafkaGateway {
     fn state(&self, customer_id: &str) -> Result<Option<Vec<u8>>, LogError> {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(states.iter().find_map(|s| s.find(customer_id)))
+    }
+
+    fn erase(&self, customer_id: &str) -> Result<bool, LogError> {
+        let owners: Vec<LocalStates> = self.states.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut erased = false;
+        for owner in owners.iter().filter(|owner| owner.find(customer_id).is_some()) {
+            owner.erasures.wish(customer_id)?;
+            erased = true;
+        }
+        Ok(erased)
     }
 }
 

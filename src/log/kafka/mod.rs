@@ -27,7 +27,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
-pub use gateway::KafkaGateway;
+pub use gateway::{Appended, KafkaGateway};
 pub use models::{ModelsTopic, announce};
 pub use pairs::KafkaPairs;
 pub use settings::KafkaSettings;
@@ -42,7 +42,7 @@ use reach::Reach;
 use settings::place;
 use transaction::{Outcome, Transactions};
 
-use super::{Commit, Log, LogError, LogEvents, MOST_BYTES, Partition, Polled, Readiness, Record};
+use super::{Commit, Log, LogError, LogEvents, MOST_BYTES, Partition, Polled, Readiness, Record, StateChange};
 use crate::interaction::Timestamp;
 
 /// The log of one worker.
@@ -255,6 +255,28 @@ impl KafkaLog {
         Ok(())
     }
 
+    /// Carries out a wish to erase a customer whose states are here, in a transaction of its own; false where there is none.
+    fn erase_wished(&mut self) -> Result<bool, LogError> {
+        let states = self.states.clone();
+        let Some(erasure) = states.erasures.take(|_| true) else { return Ok(false) };
+        let places = states.places(&erasure.customer_id);
+        let customer_id = || erasure.customer_id.clone();
+        let commit = Commit {
+            states: places.iter().map(|&partition| StateChange { partition, customer_id: customer_id(), state: None }).collect(),
+            // As they are: by them the broker refuses a worker that has lost the partition.
+            offsets: places.iter().filter_map(|p| Some((*p, self.committed.get(p)?.to_raw().filter(|offset| *offset >= 0)?))).collect(),
+            ..Commit::default()
+        };
+        if !places.is_empty()
+            && let Err(e) = self.commit(&commit)
+        {
+            states.erasures.put_back(erasure);
+            return Err(e);
+        }
+        erasure.done();
+        Ok(true)
+    }
+
     /// Whether the group's committed offsets are those of a transaction whose end was not heard of.
     fn has_committed(&self, commit: &Commit) -> Result<bool, LogError> {
         let partitions: BTreeSet<Partition> = commit.offsets.keys().copied().collect();
@@ -269,6 +291,10 @@ impl KafkaLog {
                 None => return Err(self.settings.unreachable("asking for the committed offsets", "no answer")),
             }
         }
+    }
+
+    fn moves(&self, commit: &Commit) -> bool {
+        commit.offsets.iter().any(|(p, offset)| self.committed.get(p) != Some(&Offset::Offset(*offset)))
     }
 
     /// Puts every owned partition back to its last commit, after a transaction was aborted.
@@ -287,6 +313,9 @@ impl Log for KafkaLog {
         loop {
             if self.take_changes()? {
                 return Ok(self.owned());
+            }
+            if self.erase_wished()? {
+                return Ok(Polled::Erased);
             }
             // Trouble is told when there is nothing else to do, and the consumer is polled in any case: rebalances and fencing go on.
             let trouble = match self.attend() {
@@ -339,6 +368,8 @@ impl Log for KafkaLog {
         let aborted = match outcome {
             Outcome::Committed => None,
             Outcome::Aborted(reason) => Some(reason),
+            // Offsets that do not move tell nothing of how it ended.
+            Outcome::Unknown(reason) if !self.moves(commit) => Some(reason),
             Outcome::Unknown(reason) => (!self.has_committed(commit)?).then_some(reason),
         };
         if let Some(reason) = aborted {

@@ -97,7 +97,14 @@ mod tests {
     fn an_older_offset_gets_what_is_held_and_none_comes_twice() {
         let mut held = Held { records: VecDeque::new(), end: 1_000 };
         for n in 0..(HELD + 5) {
-            held.push(Delivered { partition: 0, offset: 0, key: None, value: n.to_string().into_bytes(), headers: Vec::new() });
+            held.push(Delivered {
+                partition: 0,
+                offset: 0,
+                key: None,
+                value: n.to_string().into_bytes(),
+                headers: Vec::new(),
+                logged_at: None,
+            });
         }
         let recent = Recent { held: Arc::new(Mutex::new(held)) };
         assert_eq!(recent.end(), 1_000 + HELD as i64 + 5);

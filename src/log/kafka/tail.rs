@@ -1,6 +1,6 @@
 //! Reads an output stream back, committed records only, without joining a group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -12,6 +12,7 @@ use super::membership::Journal;
 use super::restore::reader;
 use super::settings::KafkaSettings;
 use super::topics;
+use crate::interaction::Timestamp;
 use crate::log::{Delivered, LogError, Partition, Stream};
 
 /// A reader of all partitions of one stream. Offsets rise within a partition; records of one customer keep their order.
@@ -19,6 +20,8 @@ pub struct Tail {
     topic: String,
     consumer: BaseConsumer<Journal>,
     next: BTreeMap<Partition, i64>,
+    /// Partitions whose end has been reached since their last record.
+    ended: BTreeSet<Partition>,
 }
 
 impl Tail {
@@ -50,7 +53,7 @@ impl Tail {
                 .map_err(|e| LogError::Fatal(format!("cannot read {topic}: {e}")))?;
         }
         consumer.assign(&list).map_err(|e| LogError::Fatal(format!("cannot read {topic}: {e}")))?;
-        Ok(Tail { topic, consumer, next })
+        Ok(Tail { topic, consumer, next, ended: BTreeSet::new() })
     }
 
     /// Offset to go on at, by partition.
@@ -58,16 +61,28 @@ impl Tail {
         &self.next
     }
 
-    /// The next record, or `None` if none came within `timeout`.
+    /// Whether every partition has been read to its end.
+    pub fn at_end(&self) -> bool {
+        self.ended.len() == self.next.len()
+    }
+
+    /// The next record, or `None` if none came within `timeout` or all that is there has been read.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Delivered>, LogError> {
         let until = std::time::Instant::now() + timeout;
         loop {
             match self.consumer.poll(until.saturating_duration_since(std::time::Instant::now())) {
                 Some(Ok(message)) => {
                     self.next.insert(message.partition(), message.offset() + 1);
+                    self.ended.remove(&message.partition());
                     return Ok(Some(delivered(&message)));
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.ended.insert(partition);
+                    if self.at_end() {
+                        return Ok(None);
+                    }
+                }
+                None => {}
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
                     return Err(LogError::Fatal(format!(
                         "retention has deleted records of {} before they were read; start again",
@@ -98,6 +113,7 @@ pub(super) fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().unwrap_or_default().to_vec(),
         headers: headers.unwrap_or_default(),
+        logged_at: message.timestamp().to_millis().map(Timestamp::from_millis),
     }
 }
 
