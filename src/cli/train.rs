@@ -169,6 +169,7 @@ impl Fits {
     fn stage(&mut self, what: &str) {
         self.end();
         self.what.clear();
+        self.bar.reset_elapsed();
         self.bar.set_message(what.to_owned());
         super::as_spinner(&self.bar);
     }

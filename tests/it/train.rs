@@ -416,3 +416,23 @@ fn flags_bound_what_is_read_and_how_long_each_fit_is() {
     let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("bundle/manifest.json")).unwrap()).unwrap();
     assert_eq!(report["training"]["interactions"], read);
 }
+
+/// By `script` of util-linux, which gives a command a terminal.
+#[test]
+fn a_terminal_shows_what_is_being_done_and_a_file_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 60, 1);
+    let plain = spawn("plain", dir.path(), RAPPORT, &ARGUMENTS).wait(PATIENCE);
+    assert_eq!(plain.code, Some(0), "{}", plain.stderr);
+    assert!(!plain.stderr.contains('\u{1b}') && !plain.stderr.contains('\r') && !plain.stderr.contains("reading"), "{}", plain.stderr);
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: there is no `script` here");
+        return;
+    }
+    let command = format!("{RAPPORT} {}", ARGUMENTS.join(" "));
+    let shown = spawn("shown", dir.path(), "script", &["-qec", &command, "/dev/null"]).wait(PATIENCE);
+    assert_eq!(shown.code, Some(0), "{}{}", shown.stdout, shown.stderr);
+    for stage in [" reading ", " finding segments ", "loss "] {
+        assert!(shown.stdout.contains(stage), "{stage:?}: {}", shown.stdout);
+    }
+}

@@ -16,7 +16,7 @@ fn output(partition: Partition, value: &str) -> Output {
 fn records(log: &mut EmbeddedLog, max: usize) -> Vec<Record> {
     loop {
         match log.poll(max, Duration::ZERO).unwrap() {
-            Polled::Assigned(_) => {}
+            Polled::Assigned(_) | Polled::Erased => {}
             Polled::Idle => return Vec::new(),
             Polled::Records(records) => return records,
         }
@@ -138,7 +138,7 @@ fn workers_that_commit_together_leave_no_gap_and_no_repeat() {
                             worker.commit(&Commit { scores, offsets: offsets(&r), ..Commit::default() }).unwrap();
                             idle_since = None;
                         }
-                        Polled::Assigned(_) => {}
+                        Polled::Assigned(_) | Polled::Erased => {}
                         Polled::Idle => {
                             if idle_since.get_or_insert_with(std::time::Instant::now).elapsed() > Duration::from_secs(1) {
                                 break;
@@ -187,6 +187,37 @@ fn a_partition_has_one_worker() {
     assert!(matches!(log.worker(0, 1), Err(LogError::Fatal(m)) if m.contains("partition 0")));
     drop(first);
     log.worker(0, 1).unwrap();
+}
+
+#[test]
+fn a_state_is_erased_by_the_worker_that_owns_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Embedded::open_with(dir.path(), 2).unwrap();
+    let customer = |partition| (0..).map(|i| format!("c{i}")).find(|id| partition_of(id.as_bytes(), 2) == partition).unwrap();
+    let [first, second] = [0, 1].map(customer);
+    let mut workers = [log.worker(0, 2).unwrap(), log.worker(1, 2).unwrap()];
+    for (partition, id) in [(0, &first), (1, &second)] {
+        let change = StateChange { partition, customer_id: id.as_str().into(), state: Some(b"state".to_vec()) };
+        workers[partition as usize].commit(&Commit { states: vec![change], ..Commit::default() }).unwrap();
+        assert!(matches!(workers[partition as usize].poll(1, Duration::ZERO).unwrap(), Polled::Assigned(_)));
+    }
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| log.erase(&second).unwrap());
+        let until = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            assert!(matches!(workers[0].poll(1, Duration::ZERO).unwrap(), Polled::Idle), "another's to erase");
+            if matches!(workers[1].poll(1, Duration::from_millis(10)).unwrap(), Polled::Erased) {
+                break;
+            }
+            assert!(std::time::Instant::now() < until, "never asked");
+        }
+        assert!(asked.join().unwrap());
+    });
+    assert_eq!((log.state(&first).unwrap().is_some(), log.state(&second).unwrap()), (true, None));
+    assert!(!log.erase(&second).unwrap(), "there is nothing left");
+    // Without a worker nobody has a copy.
+    drop(workers);
+    assert!(log.erase(&first).unwrap() && log.state(&first).unwrap().is_none());
 }
 
 #[test]
