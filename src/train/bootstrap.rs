@@ -155,7 +155,8 @@ impl Weighted {
             let (mut area, mut positives, mut negatives, mut at) = (0.0, 0.0, 0.0, 0);
             while at < sorted.len() {
                 let (score, mut hits, mut misses) = (sorted[at].1, 0.0, 0.0);
-                while at < sorted.len() && sorted[at].1 == score {
+                // What is no number equals nothing, itself included.
+                while at < sorted.len() && (sorted[at].1 == score || sorted[at].1.is_nan()) {
                     let w = f64::from(weights[sorted[at].0 as usize]);
                     *(if sorted[at].2 { &mut hits } else { &mut misses }) += w;
                     at += 1;

@@ -143,7 +143,8 @@ pub fn auroc(events: &[(f64, bool)]) -> Option<f64> {
     let (mut area, mut below) = (0.0, 0.0);
     let (mut positives, mut at) = (0.0, 0);
     while at < sorted.len() {
-        let ties = sorted[at..].iter().take_while(|e| e.0 == sorted[at].0).count();
+        // What is no number does not even equal itself.
+        let ties = sorted[at..].iter().take_while(|e| e.0 == sorted[at].0).count().max(1);
         let hits = sorted[at..at + ties].iter().filter(|e| e.1).count() as f64;
         let misses = ties as f64 - hits;
         area += hits * (below + 0.5 * misses);
