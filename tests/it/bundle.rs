@@ -15,7 +15,7 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use rapport::customer::words::SPLITTER;
 use rapport::features::{BEHAVIOUR, NEED_COLUMNS, NUMERIC};
 use rapport::model::{
-    BehaviourHead, ChurnHead, ClassHead, FORMAT, FutureGolden, FutureHead, Golden, GoldenRow, GoldenStep, Layout, Manifest, Model,
+    BehaviourHead, BgNbd, ChurnHead, ClassHead, FORMAT, FutureGolden, FutureHead, Golden, GoldenRow, GoldenStep, Layout, Manifest, Model,
     Pipeline, SatisfactionHead, SegmentHead, SpendHead, TokenizerFile, Training, Transform, behaviour_hash, hex,
 };
 
@@ -192,7 +192,8 @@ fn future(horizon_days: u32) -> FutureHead {
         mean: vec![0.0; BEHAVIOUR.len()],
         deviation: vec![1.0; BEHAVIOUR.len()],
         churn: Some(ChurnHead { scale: 1.0, bias: 0.0 }),
-        spend: Some(SpendHead { rate: 0.05, value: 10.0, purchases: 1.0, amount: 1.0, purchases_error: 0.1, amount_error: 0.1 }),
+        visits: BgNbd::USUAL,
+        spend: Some(SpendHead { of_visit: 1.0, value: 10.0, purchases: 1.0, amount: 1.0, purchases_error: 0.1, amount_error: 0.1 }),
         next_need: Some(ClassHead { labels: NEEDS.map(String::from).to_vec(), scale: 1.0, unknown_below: None }),
     }
 }
