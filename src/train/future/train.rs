@@ -546,7 +546,7 @@ mod tests {
         assert!(head.churn.is_some() && head.spend.is_none() && head.next_need.is_none());
         // Longer than the data: the form of survival reaches beyond it, but not to any length.
         for (days, heads, expected) in
-            [(400, true, "look 400 days ahead: 200 days are there"), (1000, false, "labels look 1000 days ahead")]
+            [(400, true, "look 400 days ahead: 199 days are there"), (1000, false, "labels look 1000 days ahead")]
         {
             job.config.horizon_days = days;
             make(&job, |p| {
