@@ -66,6 +66,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let model = super::load_model(&args.model)?;
     let scores = ScoreWriter::create(&args.output, &model)?;
     let engine = Engine::new(model, policies, config)?.with_horizon(args.horizon_days);
+    let engine = if as_of.is_some() { engine.without_outlook() } else { engine };
     let mut scorer = Scorer {
         last_period: as_of.zip(engine.horizon_days()).map(|(at, days)| LastPeriod::new(at, days)),
         scores,

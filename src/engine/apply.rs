@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::look::Pending;
 use super::replay::{rebuild, row};
 use super::{Effects, EngineConfig, EngineError, Outcome, Score, States, heads, reasons, watch_score};
 use crate::alert::{Alert, AlertState, Observation, Policies, Transition};
@@ -44,6 +45,9 @@ pub struct Engine {
     counts: Option<Watch>,
     /// Instead of the bundle's.
     pub(super) horizon_days: Option<u32>,
+    /// Whether scores of interactions look at behaviour.
+    pub(super) outlook: bool,
+    pub(super) pending: Pending,
 }
 
 /// An accepted interaction on its way through the batch. Its text vector is row `n` of `vectors`, `n` its place among the accepted ones.
@@ -82,6 +86,8 @@ impl Engine {
             watching: None,
             counts: None,
             horizon_days: None,
+            outlook: true,
+            pending: Pending::default(),
         })
     }
 
@@ -173,6 +179,7 @@ impl Engine {
             }
             outcomes.push(refused);
         }
+        self.pending = Pending::default();
         self.encode(&accepted).map_err(EngineError)?;
         reached(Phase::Encoded);
         let mut alerts = Vec::new();
@@ -180,6 +187,7 @@ impl Engine {
         for wave in &waves {
             self.wave(batch, wave, &mut accepted, states, now, &mut outcomes, &mut alerts).map_err(EngineError)?;
         }
+        self.complete(&mut outcomes)?;
         reached(Phase::Stepped);
         if let (Some(counts), Some(after)) = (&mut self.counts, self.watching) {
             for outcome in outcomes.iter().flatten() {
@@ -291,17 +299,7 @@ impl Engine {
                 }
             }
         }
-        self.behave(batch, &scored, states, outcomes)?;
-        if model.future.is_some() {
-            let empty = CustomerState::default();
-            let state = |i: &usize| (states.get(&batch[*i].customer_id).unwrap_or(&empty), batch[*i].occurred_at);
-            let ahead = self.ahead(&scored.iter().map(state).collect::<Vec<_>>()).map_err(|e| e.0)?;
-            for (i, ahead) in scored.into_iter().zip(ahead) {
-                if let Some(Outcome::Scored(score)) = &mut outcomes[i] {
-                    ahead.put(score);
-                }
-            }
-        }
+        self.gather(batch, &scored, states);
         Ok(())
     }
 

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use super::look::Looks;
 use super::score::{Churn, ClassScore, Score, Spend};
 use super::{Engine, EngineError, States, behave, heads};
 use crate::customer::CustomerState;
-use crate::features::{NEED_COLUMNS, Past, behaviour, needs, past};
+use crate::features::BEHAVIOUR;
 use crate::interaction::Timestamp;
 use crate::model::future::NEXT_NEED;
 use crate::model::{ChurnHead, Horizon, SpendHead, return_logit};
@@ -49,8 +50,9 @@ impl Engine {
         let mean = self.model().manifest.satisfaction.as_ref().map(|h| h.mean);
         let empty = CustomerState::default();
         let rows: Vec<(&CustomerState, Timestamp)> = scores.iter().map(|s| (states.get(&s.customer_id).unwrap_or(&empty), at)).collect();
-        let ahead = self.ahead(&rows)?;
-        let readings = self.read(&rows).map_err(EngineError)?;
+        let looks = Looks::at(self.model(), &rows);
+        let ahead = self.ahead_of(&looks)?;
+        let readings = self.read(&looks).map_err(EngineError)?;
         scores.iter_mut().zip(readings).for_each(|(score, reading)| behave::put(score, reading));
         for ((score, (state, _)), ahead) in scores.iter_mut().zip(rows).zip(ahead) {
             score.interaction_id = None;
@@ -68,21 +70,22 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn ahead(&mut self, rows: &[(&CustomerState, Timestamp)]) -> Result<Vec<Ahead>, EngineError> {
+        let looks = Looks::at(self.model(), rows);
+        self.ahead_of(&looks)
+    }
+
+    /// What lies ahead of each look, in order.
+    pub(super) fn ahead_of(&mut self, looks: &Looks) -> Result<Vec<Ahead>, EngineError> {
         let model = self.model().clone();
         let (Some(head), Some(graph), Some(days)) = (&model.manifest.future, &model.future, self.horizon_days()) else {
-            return Ok(vec![Ahead::default(); rows.len()]);
+            return Ok(vec![Ahead::default(); looks.behaviour.len()]);
         };
-        let mut features = Vec::new();
-        let pasts: Vec<Past> = rows.iter().map(|(state, at)| past(&state.now, *at)).collect();
-        rows.iter().for_each(|(state, at)| head.scale(&behaviour(&state.now, *at), &mut features));
-        let width = NEED_COLUMNS * graph.numbers.len();
-        let mut latest = vec![0.0; if head.next_need.is_some() { rows.len() * width } else { 0 }];
-        for ((state, _), out) in rows.iter().zip(latest.chunks_mut(width.max(1))) {
-            needs(state.window.iter().rev().map(|item| item.category), &graph.numbers, out);
-        }
-        let inputs: &[&[f32]] = if head.next_need.is_some() { &[&features, &latest] } else { &[&features] };
+        let mut features = Vec::with_capacity(looks.behaviour.len() * BEHAVIOUR.len());
+        looks.behaviour.iter().for_each(|row| head.scale(row, &mut features));
+        let pasts = &looks.past;
+        let inputs: &[&[f32]] = if head.next_need.is_some() { &[&features, &looks.latest] } else { &[&features] };
         let horizon = Horizon(days as f32);
-        let mut ahead = vec![Ahead::default(); rows.len()];
+        let mut ahead = vec![Ahead::default(); looks.behaviour.len()];
         let run = self.runner.future(inputs, |row, name, values| match name {
             "survival" => {
                 let churn = |h: &ChurnHead| h.probability(return_logit(&head.visits, values, &pasts[row], horizon));

@@ -6,6 +6,7 @@ mod apply;
 mod behave;
 mod future;
 mod heads;
+mod look;
 mod observe;
 mod reasons;
 mod replay;

@@ -83,7 +83,9 @@ pub fn evaluate(
     let names = Names::of(&recording, model.behaviour.as_deref());
     let mut judges = Judges::new(&model, names.clone());
     let version = model.manifest.version.clone();
-    let mut engine = Engine::new(model.clone(), policies, EngineConfig::default())?.with_horizon(horizon_days);
+    let engine = Engine::new(model.clone(), policies, EngineConfig::default())?.with_horizon(horizon_days);
+    // Without a label only the states as of the time count.
+    let mut engine = if known.is_empty() { engine.without_outlook() } else { engine };
     let mut states = States::new();
     let mut done = 0;
     read_batches(interactions, as_of, |batch| {
