@@ -274,7 +274,7 @@ mod tests {
         for (i, (key, default)) in defaults.iter().enumerate() {
             let (said, follows) = &documented[key];
             match (default.as_float(), said.as_float()) {
-                (Some(is), Some(said)) => assert!((is - said).abs() < 1e-6 * is.abs(), "{key} is {is}, not {said}"),
+                (Some(is), Some(said)) => assert!((is - said).abs() <= 1e-6 * is.abs(), "{key} is {is}, not {said}"),
                 _ => assert_eq!(default, said, "{key}"),
             }
             assert_eq!(*follows, suited.iter().any(|settings| settings[i].1 != *default), "whether {key} follows the data's shape");
