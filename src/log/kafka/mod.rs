@@ -297,13 +297,17 @@ impl KafkaLog {
         commit.offsets.iter().any(|(p, offset)| self.committed.get(p) != Some(&Offset::Offset(*offset)))
     }
 
-    /// Puts every owned partition back to its last commit, after a transaction was aborted.
+    /// Puts every owned partition back to its last commit, after a transaction was aborted. A member that cannot go back joins the group again:
+    /// its next poll says that everything went away.
     fn rewind(&mut self) -> Result<(), LogError> {
         let committed = &self.committed;
         self.carried.retain(|r| !committed.contains_key(&r.partition));
         self.next.clear();
         self.at_end.clear();
-        seek(self.consumer()?, &self.topic, &self.committed)
+        match seek(self.consumer()?, &self.topic, &self.committed) {
+            Ok(()) => Ok(()),
+            Err(reason) => self.rejoin(&reason),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ impl KafkaLog {
     /// Notes an error that passes, and tells one that does not.
     pub(super) fn consumer_error(&mut self, error: &KafkaError) -> Result<(), LogError> {
         match error {
-            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => return self.rejoin(error),
+            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => return self.rejoin(&error.to_string()),
             KafkaError::MessageConsumptionFatal(_) => {
                 return Err(LogError::Fatal(format!("the Kafka consumer cannot go on: {error}; start again")));
             }
@@ -62,9 +62,9 @@ impl KafkaLog {
         }
     }
 
-    /// The group refuses this static member's name. Another process may have taken it; but a join whose answer was lost with a broker looks the
+    /// Joins the group again under the same name, after the group has refused it or stopped this member's reading. Another process may have taken it; but a join whose answer was lost with a broker looks the
     /// same, so it is tried again [`MOST_REJOINS`] times in [`REJOIN_WINDOW`]. Where there is another process, the two fence each other until one gives up.
-    fn rejoin(&mut self, error: &KafkaError) -> Result<(), LogError> {
+    pub(super) fn rejoin(&mut self, error: &str) -> Result<(), LogError> {
         self.rejoined.retain(|at| at.elapsed() < REJOIN_WINDOW);
         if self.rejoined.len() >= MOST_REJOINS {
             return Err(self.settings.fenced(error));

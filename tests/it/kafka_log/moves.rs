@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::child::Child;
-use super::{append, assert_counted_once, assert_scores_counted_once, close, create, fresh, settings, work};
+use super::{append, assert_counted_once, assert_scores_counted_once, close, count, create, fresh, settings, wait_records, work};
 use crate::brokers;
 use crate::process::eventually;
 
@@ -250,6 +250,7 @@ fn a_member_whose_name_was_taken_and_left_joins_again() {
     append(&settings, 0, N);
     let mut log = KafkaLog::open(&settings, 0).expect("a log");
     let first = work(&mut log, 20, |_, done| done >= N / 2);
+    let unfinished = wait_records(&mut log, 20);
     {
         // As after a join whose answer was lost: the brokers know the name under another member id.
         let mut config = brokers::shared().client();
@@ -262,6 +263,13 @@ fn a_member_whose_name_was_taken_and_left_joins_again() {
             (other.assignment().ok()?.count() == 4).then_some(())
         });
     }
+    // By now a heartbeat has told the worker, though not its thread, that its name is taken: nothing can be committed and no position moved.
+    std::thread::sleep(Duration::from_secs(2));
+    let refused = {
+        let commit = count(&mut log, &unfinished);
+        log.commit(&commit)
+    };
+    assert!(matches!(refused, Err(LogError::Abortable(_))), "{refused:?}");
     let mut forgot = false;
     let rest = work(&mut log, 20, |polled, done| {
         forgot |= matches!(polled, Polled::Assigned(p) if p.is_empty());
