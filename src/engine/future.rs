@@ -83,10 +83,12 @@ impl Engine {
         let mut features = Vec::with_capacity(looks.behaviour.len() * BEHAVIOUR.len());
         looks.behaviour.iter().for_each(|row| head.scale(row, &mut features));
         let pasts = &looks.past;
-        let inputs: &[&[f32]] = if head.next_need.is_some() { &[&features, &looks.latest] } else { &[&features] };
+        let needs = head.next_need.is_some().then_some(looks.latest.as_slice());
+        let states = (head.state > 0).then_some(looks.states.as_slice());
+        let inputs: Vec<&[f32]> = [features.as_slice()].into_iter().chain(needs).chain(states).collect();
         let horizon = Horizon(days as f32);
         let mut ahead = vec![Ahead::default(); looks.behaviour.len()];
-        let run = self.runner.future(inputs, |row, name, values| match name {
+        let run = self.runner.future(&inputs, |row, name, values| match name {
             "survival" => {
                 let churn = |h: &ChurnHead| h.probability(return_logit(&head.visits, values, &pasts[row], horizon));
                 ahead[row].churn = head.churn.as_ref().map(churn).map(|probability| Churn { probability, horizon_days: days });

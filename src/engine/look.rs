@@ -15,6 +15,8 @@ pub(super) struct Looks {
     pub past: Vec<Past>,
     /// What `needs` makes of the window, row after row; empty where the model has no next need.
     pub latest: Vec<f32>,
+    /// The states of `sequence.onnx`, row after row; empty where what lies ahead does not read them.
+    pub states: Vec<f32>,
 }
 
 impl Looks {
@@ -27,6 +29,11 @@ impl Looks {
             let from = self.latest.len();
             self.latest.resize(from + NEED_COLUMNS * graph.numbers.len(), 0.0);
             needs(state.window.iter().rev().map(|item| item.category), &graph.numbers, &mut self.latest[from..]);
+        }
+        let from = self.states.len();
+        self.states.resize(from + head.state, 0.0);
+        if let Some(carried) = state.model.as_ref().filter(|m| m.vector.len() == head.state && m.version == model.version_hash) {
+            self.states[from..].copy_from_slice(&carried.vector);
         }
     }
 

@@ -155,7 +155,7 @@ impl Model {
         let plans = Plans::build(&manifest, file("text_cnn.onnx")?, file("sequence.onnx")?).map_err(|(name, what)| wrong(name, what))?;
         let future = match &manifest.future {
             Some(head) => {
-                let graph = Future::build(head, file(future::GRAPH)?).map_err(|e| wrong(future::GRAPH, e))?;
+                let graph = Future::build(head, file(future::GRAPH)?, manifest.state).map_err(|e| wrong(future::GRAPH, e))?;
                 let golden: FutureGolden = parse(&dir.join(future::GOLDEN), file(future::GOLDEN)?)?;
                 graph.check(head, &golden, GOLDEN_TOLERANCE).map_err(BundleError::Golden)?;
                 Some(graph)

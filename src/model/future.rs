@@ -36,6 +36,13 @@ pub struct FutureHead {
     pub churn: Option<ChurnHead>,
     pub spend: Option<SpendHead>,
     pub next_need: Option<ClassHead>,
+    /// Width of the state of `sequence.onnx`, of which the graph reads the hidden vector and its running mean; 0: it does not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub state: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// Logit of coming back → logit × scale + bias.
@@ -169,7 +176,8 @@ impl FutureHead {
     /// Names and widths of the graph's inputs.
     pub fn inputs(&self) -> Vec<(&'static str, usize)> {
         let needs = self.next_need.as_ref().map(|h| ("needs", NEED_COLUMNS * h.labels.len()));
-        [("behaviour", BEHAVIOUR.len())].into_iter().chain(needs).collect()
+        let state = (self.state > 0).then_some(("state", self.state));
+        [("behaviour", BEHAVIOUR.len())].into_iter().chain(needs).chain(state).collect()
     }
 }
 
@@ -194,11 +202,14 @@ pub struct Future {
 }
 
 impl Future {
-    /// Checks the head and reads its graph.
+    /// Checks the head and reads its graph. `state` is the width of the state of the bundle's `sequence.onnx`.
     ///
     /// # Errors
     /// What is wrong, in words.
-    pub fn build(head: &FutureHead, graph: &[u8]) -> Result<Self, String> {
+    pub fn build(head: &FutureHead, graph: &[u8], state: usize) -> Result<Self, String> {
+        if head.state != 0 && head.state != state {
+            return Err(format!("it reads a state of {} numbers, sequence.onnx has {state}", head.state));
+        }
         if head.behaviour_hash != super::behaviour_hash() || head.mean.len() != BEHAVIOUR.len() || head.deviation.len() != BEHAVIOUR.len() {
             return Err("its behaviour features are not those of this version: train the bundle anew".into());
         }

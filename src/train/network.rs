@@ -242,6 +242,10 @@ pub struct Output {
     pub satisfaction: Vec<f32>,
     /// Per class task `[steps][labels]`.
     pub classes: Vec<Vec<f32>>,
+    /// `[steps][hidden]`
+    pub hidden: Vec<f32>,
+    /// `[steps][mean]`: see [`Architecture::mean`].
+    pub means: Vec<f32>,
     pub carry: Carry,
 }
 
@@ -447,8 +451,11 @@ impl Network {
         let a = &self.architecture;
         let front = self.front(&self.pass(batch, &device), batch, &device);
         let graph = dense(a, batch, front, &self.weights(&device, false), None, &device);
+        let (hidden, means) = (to_vec(graph.hidden), to_vec(graph.means));
         Output {
-            carry: carry_on(a, batch, &to_vec(graph.hidden), &to_vec(graph.vectors), &to_vec(graph.means)),
+            carry: carry_on(a, batch, &hidden, &to_vec(graph.vectors), &means),
+            hidden,
+            means,
             satisfaction: to_vec(graph.satisfaction),
             classes: graph.classes.into_iter().map(to_vec).collect(),
         }

@@ -7,6 +7,8 @@
 //! text]`, because a linear layer on the pooled text classifies single texts best. What n-grams say of labels and of satisfaction directly are further
 //! columns of the n-gram table, which the text vector does not read. Knows no files and no bundle.
 
+use std::ops::Range;
+
 use prost::Message;
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
@@ -33,6 +35,12 @@ pub struct Widths {
 pub fn widths(network: &Network) -> Widths {
     let a = &network.architecture;
     Widths { vector: a.vector + pooled(a), state: a.hidden + 2 * a.vector + a.mean() + 1 }
+}
+
+/// Where the state keeps the hidden vector and its running mean: what is read of a customer beside behaviour.
+pub fn carried(a: &Architecture) -> [Range<usize>; 2] {
+    let mean = a.hidden + 2 * a.vector;
+    [0..a.hidden, mean..mean + a.hidden]
 }
 
 /// Width of the pooled text: that of training, with votes and opinions after the bag.
@@ -138,7 +146,7 @@ fn value(name: &str, kind: i32, dims: &[Dim]) -> pb::ValueInfoProto {
     pb::ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
 }
 
-fn int(name: &str, i: i64) -> pb::AttributeProto {
+pub(super) fn int(name: &str, i: i64) -> pb::AttributeProto {
     pb::AttributeProto { name: name.into(), r#type: pb::attribute_proto::AttributeType::Int as i32, i, ..Default::default() }
 }
 

@@ -3,6 +3,8 @@
 //! Training is behind the feature `train`; judging and the baselines' forms are not.
 
 pub mod baselines;
+#[cfg(feature = "train")]
+pub mod carried;
 pub mod death;
 #[cfg(feature = "train")]
 mod export;

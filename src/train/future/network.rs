@@ -29,6 +29,8 @@ pub const SECOND: usize = 2;
 pub const LAST: usize = 4;
 /// From the latest categories, from the hidden layer, bias.
 pub const NEEDS: usize = 6;
+/// From what the sequence network carries to the first layer.
+pub const CARRIED: usize = 9;
 
 /// Weights; each layer is followed by its bias.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +38,8 @@ pub struct Net {
     pub parameters: Vec<Parameter>,
     /// Number of categories, 0: no such head.
     pub categories: usize,
+    /// How many numbers of the sequence network are read, 0: none.
+    pub carried: usize,
 }
 
 /// Which heads have a loss, and how the values are scaled.
@@ -58,8 +62,8 @@ pub struct Outputs {
 }
 
 impl Net {
-    /// Fresh weights: the last layers are zero, the bias of the categories is the logarithm of their `frequencies`.
-    pub fn new(frequencies: &[f32], seed: u64) -> Self {
+    /// Fresh weights: the last layers and those from the sequence network are zero, the bias of the categories is the logarithm of their `frequencies`.
+    pub fn new(frequencies: &[f32], carried: usize, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut parameters = Vec::new();
         let mut push = |name: &str, dims: [usize; 2], range: f32, decay: bool| {
@@ -80,12 +84,19 @@ impl Net {
         if let Some(bias) = parameters.last_mut() {
             bias.values = frequencies.iter().map(|f| f.max(1e-6).ln()).collect();
         }
-        Self { parameters, categories: k }
+        parameters.push(Parameter {
+            name: "carried".into(),
+            dims: [carried, HIDDEN],
+            values: vec![0.0; carried * HIDDEN],
+            decay: true,
+            rate: 1.0,
+        });
+        Self { parameters, categories: k, carried }
     }
 
     fn weights(&self, device: &Device, track: bool) -> Vec<Tensor<2>> {
         let tensor = |p: &Parameter| {
-            // A head without categories has no columns: a tensor of one stands for it and is not used.
+            // A head without categories has no columns, nor has what is not carried: a tensor of one stands for it and is not used.
             let (values, dims) = if p.values.is_empty() { (vec![0.0], [1, 1]) } else { (p.values.clone(), p.dims) };
             let t = Tensor::from_data(TensorData::new(values, dims), device);
             if track { t.require_grad() } else { t }
@@ -95,23 +106,25 @@ impl Net {
 
     /// The outputs of snapshots.
     pub fn run(&self, snapshots: &[Snapshot], task: &Task<'_>) -> Outputs {
-        let (mut behaviour, mut latest) = (Vec::new(), Vec::new());
+        let (mut behaviour, mut latest, mut carried) = (Vec::new(), Vec::new(), Vec::new());
         for s in snapshots {
             task.head.scale(&s.behaviour, &mut behaviour);
             append_needs(s, task.numbers, self.categories, &mut latest);
+            carried.extend_from_slice(&s.carried);
         }
-        self.run_rows(&behaviour, &latest)
+        self.run_rows(&behaviour, &latest, &carried)
     }
 
     /// The outputs of scaled rows.
-    pub fn run_rows(&self, behaviour: &[f32], latest: &[f32]) -> Outputs {
+    pub fn run_rows(&self, behaviour: &[f32], latest: &[f32], carried: &[f32]) -> Outputs {
         let device = cpu();
         let weights = self.weights(&device, false);
         let mut out = Outputs::default();
         let (width, wide) = (BEHAVIOUR.len(), (NEED_COLUMNS * self.categories).max(1));
         for (n, rows) in behaviour.chunks(4096 * width).enumerate() {
             let count = rows.len() / width;
-            let hidden = hidden(matrix(rows.to_vec(), count, &device), &weights);
+            let carried = (self.carried > 0).then(|| carried[n * 4096 * self.carried..][..count * self.carried].to_vec());
+            let hidden = hidden(matrix(rows.to_vec(), count, &device), carried.map(|c| matrix(c, count, &device)), &weights);
             let last = to_vec(layer(hidden.clone(), &weights, LAST));
             for row in last.chunks(OUTPUTS) {
                 out.survival.extend(&row[..2]);
@@ -144,7 +157,8 @@ impl Net {
         let n = batch.len();
         let mut behaviour = Vec::with_capacity(n * BEHAVIOUR.len());
         batch.iter().for_each(|s| task.head.scale(&s.behaviour, &mut behaviour));
-        let hidden = hidden(matrix(behaviour, n, device), weights);
+        let carried = (self.carried > 0).then(|| matrix(batch.iter().flat_map(|s| s.carried.iter().copied()).collect(), n, device));
+        let hidden = hidden(matrix(behaviour, n, device), carried, weights);
         let last = layer(hidden.clone(), weights, LAST);
         let output = |i: usize| last.clone().narrow(1, i, 1);
         let column = |of: &dyn Fn(&Snapshot) -> f32| matrix(batch.iter().map(|s| of(s)).collect(), n, device);
@@ -199,8 +213,13 @@ fn layer(x: Tensor<2>, weights: &[Tensor<2>], at: usize) -> Tensor<2> {
     x.matmul(weights[at].clone()) + weights[at + 1].clone()
 }
 
-fn hidden(x: Tensor<2>, weights: &[Tensor<2>]) -> Tensor<2> {
-    silu(layer(silu(layer(x, weights, FIRST)), weights, SECOND))
+fn hidden(x: Tensor<2>, carried: Option<Tensor<2>>, weights: &[Tensor<2>]) -> Tensor<2> {
+    let first = layer(x, weights, FIRST);
+    let first = match carried {
+        Some(carried) => first + carried.matmul(weights[CARRIED].clone()),
+        None => first,
+    };
+    silu(layer(silu(first), weights, SECOND))
 }
 
 fn need_logits(latest: Tensor<2>, hidden: Tensor<2>, weights: &[Tensor<2>]) -> Tensor<2> {
@@ -227,7 +246,8 @@ pub struct Run {
 
 /// Trains a network. `progress` is told the share done and the loss. Second: the mean loss of every epoch.
 pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], run: Run, mut progress: impl FnMut(f32, f32)) -> (Net, Vec<f32>) {
-    let mut net = Net::new(frequencies, run.seed);
+    let carried = snapshots.first().map_or(0, |s| s.carried.len());
+    let mut net = Net::new(frequencies, carried, run.seed);
     let mut rng = SmallRng::seed_from_u64(run.seed ^ 0x5eed);
     let steps = snapshots.len().div_ceil(BATCH).max(1);
     let epochs = EPOCHS.max(LEAST_STEPS.div_ceil(steps));
@@ -282,6 +302,7 @@ mod tests {
             churn: Some(ChurnHead { scale: 1.0, bias: 0.0 }),
             spend: Some(SpendHead { of_visit: 1.5, value: 5.0, purchases: 1.0, amount: 1.0, purchases_error: 0.0, amount_error: 0.0 }),
             next_need: Some(ClassHead { labels: vec!["a".into(), "b".into(), "c".into()], scale: 1.0, unknown_below: None }),
+            state: 0,
         }
     }
 
@@ -295,6 +316,8 @@ mod tests {
                 purchases: f32::from(i),
                 amount: 7.0 * f32::from(i),
             },
+            known: 1,
+            carried: (0..3).map(|j| (f32::from(i) + j as f32 * 0.8).cos()).collect(),
             recency: 3.0,
             latest: [11, 22, 33, 44].into_iter().skip(usize::from(i) % 4).collect(),
             days: 10.0 + 30.0 * f32::from(i),
@@ -311,7 +334,7 @@ mod tests {
         let task = Task { head: &head, numbers: &numbers, purchases: 1.5, amount: 6.0 };
         let snapshots = snapshots();
         let batch: Vec<&Snapshot> = snapshots.iter().collect();
-        let mut net = Net::new(&[0.5, 0.3, 0.2], 4);
+        let mut net = Net::new(&[0.5, 0.3, 0.2], 3, 4);
         // Zero layers have no gradients behind them.
         let mut rng = SmallRng::seed_from_u64(1);
         net.parameters.iter_mut().flat_map(|p| &mut p.values).for_each(|v| *v += rng.random_range(-0.3f32..0.3));
@@ -347,7 +370,7 @@ mod tests {
         let numbers = HashMap::new();
         let snapshots = snapshots();
         let batch: Vec<&Snapshot> = snapshots.iter().collect();
-        let mut net = Net::new(&[0.5, 0.3, 0.2], 4);
+        let mut net = Net::new(&[0.5, 0.3, 0.2], 0, 4);
         net.parameters[LAST + 1].values = vec![0.4, -0.7, 0.3, -1.0, 0.2];
         let rows = || snapshots.iter().map(|s| (s, [0.4f32, -0.7], [0.3f32, -1.0, 0.2]));
         let loss = |head: &FutureHead| {

@@ -3,6 +3,7 @@
 //! Nothing from after a snapshot's time goes into what is seen of it. Knows no network.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -20,6 +21,10 @@ pub struct Snapshot {
     pub at: Timestamp,
     pub behaviour: [f32; BEHAVIOUR.len()],
     pub past: Past,
+    /// Number of the timeline's items that are known.
+    pub known: usize,
+    /// What the sequence network carries of the customer then; empty where it has learnt nothing. See [`super::carried`].
+    pub carried: Arc<[f32]>,
     /// Days since the customer's own last interaction.
     pub recency: f32,
     /// Hashes of the categories of the latest interactions, newest first.
@@ -175,6 +180,8 @@ fn walk(customer: usize, timeline: &Timeline<'_>, numbers: &HashMap<u32, u32>, l
             at: look.at,
             behaviour: behaviour(&counters, look.at),
             past: past(&counters, look.at),
+            known: look.upto,
+            carried: Arc::default(),
             recency: look.at.days_since(counters.last_by_customer.max(counters.first)) as f32,
             latest: window.iter().copied().filter(|c| *c != 0).collect(),
             days: look.days,

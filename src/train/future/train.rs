@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::baselines::FILE;
+use super::carried::Carried;
 use super::fit_baselines::fit_all;
 use super::judge::{FutureReport, Known, Look, Others, Row, report};
 use super::network::{Net, Outputs, Run, Task, fit};
@@ -84,7 +85,8 @@ struct Data<'a> {
     holdout: Holdout,
 }
 
-/// Trains the heads of the future; `None` where there is nothing to learn. `others` are the bundle's other networks, which the report asks too.
+/// Trains the heads of the future; `None` where there is nothing to learn. `sequence` is the bundle's sequence network, where it has learnt something;
+/// `others` are its other networks, which the report asks too.
 ///
 /// # Errors
 /// A file of the bundle that cannot be made.
@@ -93,6 +95,7 @@ pub fn train(
     config: &Config,
     holdout: Holdout,
     seed: u64,
+    sequence: Option<Carried<'_>>,
     (others, names): (&Others, &Names),
     notes: &mut Notes<'_>,
 ) -> anyhow::Result<Option<Made>> {
@@ -107,7 +110,7 @@ pub fn train(
     let fitted = |id: &str| !data.is_held_out(id);
     let horizon = data.judged_horizon().min(data.end.days_since(after[0]) as f32);
     let wanted = Draw { end: cut, horizon: data.horizon, count: SNAPSHOTS, seed };
-    let snapshots = draw(&data.timelines, &data.numbers, wanted, fitted);
+    let mut snapshots = draw(&data.timelines, &data.numbers, wanted, fitted);
     let Some(mut head) = data.heads(&snapshots, config.min_class, &mut left_out) else { return Ok(None) };
     if horizon < data.horizon {
         let (asked, days) = (data.horizon, cut.days_since(data.first));
@@ -118,9 +121,20 @@ pub fn train(
     let own: Vec<&Timeline> = data.timelines.iter().filter(|t| fitted(t.id)).collect();
     let baselines = fit_all(&own, cut, &snapshots, data.labels(&head));
     head.visits = baselines.bgnbd.unwrap_or(BgNbd::USUAL);
+    let mut held = grid(&data.timelines, &data.numbers, &after, horizon, |id| data.after_cut(id));
+    let looks = |span, takes: &dyn Fn(&str) -> bool| after_each(&data.timelines, &data.numbers, span, LOOKS, takes);
+    let aside = if matches!(holdout, Holdout::Time { .. }) { cut } else { data.first };
+    let mut known = looks((data.first, cut), &fitted);
+    let mut unknown = looks((aside, data.end), &|id| data.after_cut(id));
+    let mut columns = Vec::new();
+    if let Some(sequence) = sequence {
+        let all = snapshots.iter_mut().chain(&mut held).chain(&mut known).chain(&mut unknown);
+        sequence.fill(recording, &data.timelines, all);
+        let (state, read) = sequence.columns();
+        (head.state, columns) = (state, read.to_vec());
+    }
     let progress = |done, loss| notes.fit("fitting churn, spend and next need", done, loss);
     let (mut head, net, losses) = data.fit(&snapshots, head, Run { seed, max_steps: config.max_steps }, progress);
-    let held = grid(&data.timelines, &data.numbers, &after, horizon, |id| data.after_cut(id));
     let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
         held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
     data.calibrate(&mut head, &net, &calibration);
@@ -132,14 +146,11 @@ pub fn train(
     }
     let json = |value: Value| -> anyhow::Result<Vec<u8>> { Ok((serde_json::to_string(&value)? + "\n").into_bytes()) };
     let files = BTreeMap::from([
-        (GRAPH.to_owned(), export::graph(&net, &head)),
-        (GOLDEN.to_owned(), json(serde_json::to_value(export::golden(&net, &head))?)?),
+        (GRAPH.to_owned(), export::graph(&net, &head, &columns)),
+        (GOLDEN.to_owned(), json(serde_json::to_value(export::golden(&net, &head, &columns))?)?),
         (FILE.to_owned(), json(serde_json::to_value(baselines)?)?),
     ]);
-    let looks = |span, takes: &dyn Fn(&str) -> bool| after_each(&data.timelines, &data.numbers, span, LOOKS, takes);
-    let aside = if matches!(holdout, Holdout::Time { .. }) { cut } else { data.first };
-    let others = looks((aside, data.end), &|id| data.after_cut(id));
-    let (outputs, watch) = data.watch(&head, &net, &looks((data.first, cut), &fitted), &others);
+    let (outputs, watch) = data.watch(&head, &net, &known, &unknown);
     Ok(Some(Made { head, files, report, outputs, watch, losses }))
 }
 
@@ -232,6 +243,7 @@ impl<'a> Data<'a> {
             churn: churn.then_some(ChurnHead { scale: 1.0, bias: 0.0 }),
             spend,
             next_need: enough.then(|| ClassHead { labels: self.categories.clone(), scale: 1.0, unknown_below: None }),
+            state: 0,
         })
     }
 
@@ -558,5 +570,58 @@ mod tests {
             assert!(notes.iter().any(|n| n.contains(expected)), "{notes:?}");
             assert_eq!(Model::load(&job.out).expect("a sound bundle").manifest.future.is_some(), heads, "{days} days");
         }
+    }
+
+    /// 240 customers who write every five days; who has written an angry text mostly never does again. Labels say how some of them felt.
+    fn writers() -> (Vec<(i64, String)>, String) {
+        let (mut lines, mut labels) = (Vec::new(), String::new());
+        for c in 0..240i64 {
+            for n in 0..30 {
+                let (day, dice) = (c % 100 + n * 5, (c * 7919 + n * 104_729) % 101);
+                let angry = dice < 12;
+                let text = if angry { "terrible broken rubbish" } else { "lovely thank you" };
+                lines.push((day * 86_400 + c, message(&format!("c{c}"), n, day * 86_400 + c, text)));
+                if c % 2 == 0 {
+                    let value = if angry { 1 } else { 5 };
+                    writeln!(labels, r#"{{"interaction_id":"c{c}-{n}","task":"satisfaction","value":{value}}}"#).expect("a string");
+                }
+                if angry && dice != 3 {
+                    break;
+                }
+            }
+        }
+        lines.sort();
+        (lines, labels)
+    }
+
+    fn message(customer: &str, n: i64, second: i64, text: &str) -> String {
+        let date = chrono::DateTime::from_timestamp(1_700_000_000 + second, 0).expect("a time").to_rfc3339();
+        format!(r#"{{"id":"{customer}-{n}","customer_id":"{customer}","occurred_at":"{date}","kind":"message","text":"{text}"}}"#)
+    }
+
+    #[test]
+    fn what_customers_say_tells_who_will_leave() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (lines, labels) = writers();
+        std::fs::write(dir.path().join("l.jsonl"), labels).expect("temporary file");
+        let mut job = Job { labels: vec![dir.path().join("l.jsonl")], ..job(dir.path(), &lines) };
+        job.vectors = crate::train::vectors::Source::Nothing;
+        make(&job, |_| {}).expect("a bundle");
+        // Loading compares the graph, columns of the state included, with burn.
+        let model = Model::load(&job.out).expect("a sound bundle");
+        assert_eq!(model.manifest.future.as_ref().expect("a head").state, model.manifest.state);
+        let mut engine = Engine::new(model, Arc::new(Policies::standard()), EngineConfig::default()).expect("an engine");
+        let mut churn_after = |last: &str| {
+            let texts = ["lovely thank you", "lovely thank you", "lovely thank you", last];
+            let lines = texts.iter().zip(0..).map(|(text, n)| message("new", n, n * 5 * 86_400, text));
+            let batch: Vec<Interaction> =
+                lines.map(|l| decode(l.as_bytes(), DecodeOptions::default()).expect("valid").interaction).collect();
+            let effects = engine.apply(&batch, &mut States::new(), Timestamp(0)).expect("scores");
+            let Some(Outcome::Scored(score)) = effects.outcomes.into_iter().next_back() else { panic!("not scored") };
+            score.churn.expect("churn").probability
+        };
+        // Nothing but the words differs.
+        let (pleased, angry) = (churn_after("lovely thank you"), churn_after("terrible broken rubbish"));
+        assert!(angry > 0.6 && pleased < 0.4, "{pleased} {angry}");
     }
 }

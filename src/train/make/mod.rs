@@ -152,7 +152,9 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &origin);
     manifest.behaviour = behaviour.head;
     notes.stage("looking ahead");
-    let future = future::train::train(&recording, &job.config, holdout, job.seed, (&others, &names), &mut notes)?;
+    let learnt = prepared.satisfaction || !prepared.tasks.is_empty();
+    let sequence = learnt.then_some(future::carried::Carried { network: &network, prepared: &prepared });
+    let future = future::train::train(&recording, &job.config, holdout, job.seed, sequence, (&others, &names), &mut notes)?;
     notes.stage("comparing and writing");
     if !prepared.satisfaction && prepared.tasks.iter().all(|t| t.auxiliary) && future.is_none() && others.groups.is_none() {
         notes.say("there are no labels to learn from: the bundle has no head");
