@@ -3,6 +3,7 @@
 //! Knows rows of numbers; nothing of customers, files or ONNX. The forms are those of [`crate::model::future`].
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use burn::tensor::activation::{log_softmax, sigmoid, silu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -15,6 +16,7 @@ use crate::features::{BEHAVIOUR, NEED_COLUMNS, needs};
 use crate::model::FutureHead;
 use crate::model::future::{GROWTH, LEAST_GROWTH, MOST_HAZARD, MOST_RATE, MOST_SCALE, MOST_VALUE, power, stretch};
 use crate::train::device::{cpu, device};
+use crate::train::fit::Epoch;
 use crate::train::lookup::to_vec;
 use crate::train::network::Parameter;
 use crate::train::optimizer::{Optimizer, Settings, bounded};
@@ -23,6 +25,10 @@ use crate::train::optimizer::{Optimizer, Settings, bounded};
 pub const HIDDEN: usize = 32;
 /// Outputs: two of the survival curve, three of spend.
 pub const OUTPUTS: usize = 5;
+pub const SURVIVAL: Range<usize> = 0..2;
+pub const SPEND: Range<usize> = 2..OUTPUTS;
+/// Churn, spend, next need.
+const HEADS: usize = 3;
 
 pub const FIRST: usize = 0;
 pub const SECOND: usize = 2;
@@ -138,11 +144,24 @@ impl Net {
         out
     }
 
+    /// Mean losses of churn, spend and next need; 0 for a head that there is none of.
+    pub fn losses(&self, snapshots: &[&Snapshot], task: &Task<'_>) -> [f32; HEADS] {
+        let device = cpu();
+        let weights = self.weights(&device, false);
+        let mut sums = [0.0; HEADS];
+        for batch in snapshots.chunks(4096) {
+            let share = batch.len() as f32 / snapshots.len() as f32;
+            let losses = self.loss(batch, task, &weights, &device);
+            sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += share * loss.map_or(0.0, |loss| to_vec(loss)[0]));
+        }
+        sums
+    }
+
     /// Loss of a batch, and its gradients added to `gradients` (one buffer per parameter).
     pub fn learn(&self, batch: &[&Snapshot], task: &Task<'_>, gradients: &mut [Vec<f32>]) -> f32 {
         let device = device().autodiff();
         let weights = self.weights(&device, true);
-        let loss = self.loss(batch, task, &weights, &device);
+        let Some(loss) = self.loss(batch, task, &weights, &device).into_iter().flatten().reduce(|a, b| a + b) else { return 0.0 };
         let value = to_vec(loss.clone().inner())[0];
         let mut grads = loss.backward();
         for ((tensor, into), p) in weights.iter().zip(gradients).zip(&self.parameters) {
@@ -153,7 +172,8 @@ impl Net {
         value
     }
 
-    fn loss(&self, batch: &[&Snapshot], task: &Task<'_>, weights: &[Tensor<2>], device: &Device) -> Tensor<1> {
+    /// Of churn, spend and next need.
+    fn loss(&self, batch: &[&Snapshot], task: &Task<'_>, weights: &[Tensor<2>], device: &Device) -> [Option<Tensor<1>>; HEADS] {
         let n = batch.len();
         let mut behaviour = Vec::with_capacity(n * BEHAVIOUR.len());
         batch.iter().for_each(|s| task.head.scale(&s.behaviour, &mut behaviour));
@@ -163,7 +183,7 @@ impl Net {
         let output = |i: usize| last.clone().narrow(1, i, 1);
         let column = |of: &dyn Fn(&Snapshot) -> f32| matrix(batch.iter().map(|s| of(s)).collect(), n, device);
         let visits = &task.head.visits;
-        let mut terms: Vec<Tensor<1>> = Vec::new();
+        let mut losses = [None, None, None];
         if task.head.churn.is_some() {
             let power = output(0).clamp(-MOST_HAZARD, MOST_HAZARD).exp() * column(&|s| power(visits, &s.past));
             let scale = output(1).clamp(-MOST_SCALE, MOST_SCALE).exp() * column(&|s| stretch(visits, &s.past));
@@ -171,7 +191,7 @@ impl Net {
             let returned = column(&|s| f32::from(u8::from(s.outcome.returned)));
             let returns = (hazard.clone().neg().exp().neg() + 1.0).clamp_min(1e-6).log();
             // −ln S = hazard for who stays away, −ln(1 − S) for who returns.
-            terms.push((hazard * (returned.clone().neg() + 1.0) - returns * returned).mean());
+            losses[0] = Some((hazard * (returned.clone().neg() + 1.0) - returns * returned).mean());
         }
         if let Some(spend) = &task.head.spend {
             let growth = sigmoid(output(3) + GROWTH).clamp_min(LEAST_GROWTH);
@@ -179,9 +199,9 @@ impl Net {
             let ahead = column(&|s| (s.days / stretch(visits, &s.past)).ln_1p());
             let time = ((growth.clone() * ahead).exp() - 1.0).clamp_min(1e-6).log() - growth.log();
             let log = own + output(2).clamp(-MOST_RATE, MOST_RATE) + time;
-            terms.push(poisson(log.clone(), column(&|s| s.outcome.purchases as f32), task.purchases));
+            let purchases = poisson(log.clone(), column(&|s| s.outcome.purchases as f32), task.purchases);
             let value = column(&|s| spend.own(visits, &s.past).amount.max(1e-9).ln()) + output(4).clamp(-MOST_VALUE, MOST_VALUE);
-            terms.push(poisson(log + value, column(&|s| s.outcome.amount as f32), task.amount));
+            losses[1] = Some(purchases + poisson(log + value, column(&|s| s.outcome.amount as f32), task.amount));
         }
         let labelled: Vec<(i64, i64)> = batch.iter().zip(0..).filter_map(|(s, i)| s.need.map(|need| (i, i64::from(need)))).collect();
         if self.categories > 0 && !labelled.is_empty() {
@@ -192,9 +212,18 @@ impl Net {
             let chosen = hidden.select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, [m]), device));
             let logits = log_softmax(need_logits(matrix(latest, m, device), chosen, weights), 1);
             let labels = Tensor::<2, Int>::from_data(TensorData::new(labelled.iter().map(|l| l.1).collect(), [m, 1]), device);
-            terms.push(logits.gather(1, labels).sum().mul_scalar(-1.0 / n as f32));
+            losses[2] = Some(logits.gather(1, labels).sum().mul_scalar(-1.0 / n as f32));
         }
-        terms.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| Tensor::from_data(TensorData::new(vec![0.0f32], [1]), device))
+        losses
+    }
+
+    /// The network whose outputs `columns` are this share of what they were.
+    fn shrunk(&self, columns: Range<usize>, share: f32) -> Self {
+        let mut net = self.clone();
+        for row in net.parameters[LAST..].iter_mut().take(2).flat_map(|p| p.values.chunks_mut(OUTPUTS)) {
+            row[columns.clone()].iter_mut().for_each(|value| *value *= share);
+        }
+        net
     }
 }
 
@@ -244,8 +273,28 @@ pub struct Run {
     pub max_steps: usize,
 }
 
-/// Trains a network. `progress` is told the share done and the loss. Second: the mean loss of every epoch.
-pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], run: Run, mut progress: impl FnMut(f32, f32)) -> (Net, Vec<f32>) {
+/// Shares of its corrections that a network may be believed.
+const SHARES: [f32; 4] = [0.75, 0.5, 0.25, 0.0];
+
+/// A trained network and how it came about.
+#[derive(Debug)]
+pub struct Fitted {
+    pub net: Net,
+    pub epochs: Vec<Epoch>,
+    /// The epoch whose weights were kept, from 1 on.
+    pub kept: usize,
+}
+
+/// Trains a network on `snapshots`. Customers who are `aside` say after which epoch it is best, and what share of its corrections of churn and of spend
+/// is to be believed: few customers teach a network more of themselves than of others. `progress` is told the share done and the loss.
+pub fn fit(
+    snapshots: &[&Snapshot],
+    aside: &[&Snapshot],
+    task: &Task<'_>,
+    frequencies: &[f32],
+    run: Run,
+    mut progress: impl FnMut(f32, f32),
+) -> Fitted {
     let carried = snapshots.first().map_or(0, |s| s.carried.len());
     let mut net = Net::new(frequencies, carried, run.seed);
     let mut rng = SmallRng::seed_from_u64(run.seed ^ 0x5eed);
@@ -266,22 +315,45 @@ pub fn fit(snapshots: &[Snapshot], task: &Task<'_>, frequencies: &[f32], run: Ru
     let mut optimizer = Optimizer::new(settings, total, &net.parameters);
     let mut gradients: Vec<Vec<f32>> = net.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
     let mut order: Vec<usize> = (0..snapshots.len()).collect();
-    let (mut done, mut losses) = (0, Vec::with_capacity(epochs));
-    for _ in 0..total.div_ceil(steps) {
+    let (mut done, mut epochs) = (0, Vec::with_capacity(epochs));
+    let mut best: Option<(f32, usize, Net)> = None;
+    for epoch in 1..=total.div_ceil(steps) {
         order.shuffle(&mut rng);
         let (mut sum, before) = (0.0, done);
         for rows in order.chunks(BATCH).take(total - done) {
-            let batch: Vec<&Snapshot> = rows.iter().map(|&i| &snapshots[i]).collect();
+            let batch: Vec<&Snapshot> = rows.iter().map(|&i| snapshots[i]).collect();
             let loss = net.learn(&batch, task, &mut gradients);
             optimizer.step(&mut net.parameters, &mut gradients);
             done += 1;
             sum += loss;
             progress(done as f32 / total as f32, loss);
         }
-        losses.push(sum / (done - before).max(1) as f32);
+        let averaged = Net { parameters: optimizer.averaged(&net.parameters), ..net.clone() };
+        let loss = (!aside.is_empty()).then(|| averaged.losses(aside, task).iter().sum::<f32>());
+        epochs.push(Epoch { epoch, fit: sum / (done - before).max(1) as f32, calibration: loss });
+        if best.as_ref().is_none_or(|(least, ..)| loss.is_none_or(|loss| loss < *least)) {
+            best = Some((loss.unwrap_or(f32::INFINITY), epoch, averaged));
+        }
     }
-    net.parameters = optimizer.averaged(&net.parameters);
-    (net, losses)
+    let (_, kept, net) = best.unwrap_or((0.0, 0, net));
+    let net = if aside.is_empty() { net } else { believed(net, aside, task) };
+    Fitted { net, epochs, kept }
+}
+
+/// The network with as much of its corrections as does best for the customers who are aside.
+fn believed(mut net: Net, aside: &[&Snapshot], task: &Task<'_>) -> Net {
+    for (head, columns) in [SURVIVAL, SPEND].into_iter().enumerate() {
+        let whole = net.clone();
+        let mut least = whole.losses(aside, task)[head];
+        for share in SHARES {
+            let shrunk = whole.shrunk(columns.clone(), share);
+            let loss = shrunk.losses(aside, task)[head];
+            if loss < least {
+                (least, net) = (loss, shrunk);
+            }
+        }
+    }
+    net
 }
 
 #[cfg(test)]

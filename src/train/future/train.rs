@@ -12,7 +12,7 @@ use super::baselines::FILE;
 use super::carried::Carried;
 use super::fit_baselines::fit_all;
 use super::judge::{FutureReport, Known, Look, Others, Row, report};
-use super::network::{Net, Outputs, Run, Task, fit};
+use super::network::{Fitted, Net, Outputs, Run, Task, fit};
 use super::snapshots::{Draw, Snapshot, after_each, draw, grid};
 use super::timeline::Timeline;
 use super::{end_of_data, export};
@@ -26,10 +26,11 @@ use crate::model::{BgNbd, ChurnHead, ClassHead, FutureHead, Horizon, Reference, 
 
 use crate::train::calibrate;
 use crate::train::config::Config;
+use crate::train::fit::Epoch;
 use crate::train::holdout::Holdout;
 use crate::train::make::Notes;
 use crate::train::metrics::argmax;
-use crate::train::record::{Recording, customer_share};
+use crate::train::record::{Recording, customer_share, stops_fits};
 use crate::train::slices::Names;
 
 /// What a bundle holds of the future.
@@ -43,8 +44,9 @@ pub struct Made {
     pub outputs: Vec<Column>,
     /// The same of what was set aside.
     pub watch: Watch,
-    /// Mean loss of every epoch of the fit.
-    pub losses: Vec<f32>,
+    /// Losses of every epoch, and which one's weights were kept.
+    pub epochs: Vec<Epoch>,
+    pub kept_epoch: usize,
 }
 
 /// About how many snapshots are fitted on.
@@ -134,7 +136,7 @@ pub fn train(
         (head.state, columns) = (state, read.to_vec());
     }
     let progress = |done, loss| notes.fit("fitting churn, spend and next need", done, loss);
-    let (mut head, net, losses) = data.fit(&snapshots, head, Run { seed, max_steps: config.max_steps }, progress);
+    let (mut head, Fitted { net, epochs, kept }) = data.fit(&snapshots, head, Run { seed, max_steps: config.max_steps }, progress);
     let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
         held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
     data.calibrate(&mut head, &net, &calibration);
@@ -151,7 +153,7 @@ pub fn train(
         (FILE.to_owned(), json(serde_json::to_value(baselines)?)?),
     ]);
     let (outputs, watch) = data.watch(&head, &net, &known, &unknown);
-    Ok(Some(Made { head, files, report, outputs, watch, losses }))
+    Ok(Some(Made { head, files, report, outputs, watch, epochs, kept_epoch: kept }))
 }
 
 impl<'a> Data<'a> {
@@ -247,8 +249,8 @@ impl<'a> Data<'a> {
         })
     }
 
-    /// Scales and fits. Calibrations of the returned head are none. Third: the mean loss of every epoch.
-    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, run: Run, progress: impl FnMut(f32, f32)) -> (FutureHead, Net, Vec<f32>) {
+    /// Scales and fits. Calibrations of the returned head are none.
+    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, run: Run, progress: impl FnMut(f32, f32)) -> (FutureHead, Fitted) {
         let n = snapshots.len().max(1) as f64;
         (head.mean, head.deviation) = (0..BEHAVIOUR.len())
             .map(|i| {
@@ -278,8 +280,9 @@ impl<'a> Data<'a> {
         let total: f32 = frequencies.iter().sum();
         frequencies.iter_mut().for_each(|f| *f /= total);
         let task = Task { head: &head, numbers: &self.numbers, purchases: (purchases / n) as f32, amount: (amount / n).max(1e-6) as f32 };
-        let (net, losses) = fit(snapshots, &task, &frequencies, run, progress);
-        (head, net, losses)
+        let (aside, own): (Vec<&Snapshot>, Vec<&Snapshot>) = snapshots.iter().partition(|s| stops_fits(self.timelines[s.customer].id));
+        let fitted = fit(&own, &aside, &task, &frequencies, run, progress);
+        (head, fitted)
     }
 
     fn run(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot]) -> Outputs {

@@ -174,9 +174,9 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     }
     reference.behaviour = read.behaviour;
     reference.outputs.extend(read.outputs);
-    let mut future_losses = Vec::new();
+    let (mut future_epochs, mut future_kept) = (Vec::new(), 0);
     if let Some(made) = future {
-        future_losses = made.losses;
+        (future_epochs, future_kept) = (made.epochs, made.kept_epoch);
         files.extend(made.files);
         reference.outputs.extend(made.outputs);
         outputs.extend(report::shifts(&made.watch));
@@ -196,7 +196,8 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         outputs,
         inputs: inputs.into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),
         left_out: notes.into_left_out(),
-        future_losses,
+        future_epochs,
+        future_kept_epoch: future_kept,
         behaviour_losses: behaviour.losses,
         segments: behaviour.profiles,
         anomaly: behaviour.anomaly,

@@ -19,10 +19,12 @@ pub fn section(report: &Report) -> anyhow::Result<String> {
         }
         plots += &by_epoch("Loss per label after each epoch", curves(&report.epochs, ["fitted part, with dropout", "calibration part"]))?;
     }
-    if !report.future_losses.is_empty() {
-        let points = (1..).zip(&report.future_losses).map(|(epoch, loss)| (f64::from(epoch), f64::from(*loss))).collect();
-        let line = Line { name: String::new(), points, marked: true };
-        plots += &by_epoch("Loss of churn, spend and next need", vec![line])?;
+    if !report.future_epochs.is_empty() {
+        let names = ["fitted part", "customers who stop it"];
+        plots += &by_epoch("Loss of churn, spend and next need", curves(&report.future_epochs, names))?;
+        if report.future_kept_epoch < report.future_epochs.len() {
+            said += &format!(" Of churn, spend and next need the weights after epoch {} were kept.", report.future_kept_epoch);
+        }
     }
     for (network, epochs) in &report.behaviour_losses {
         let (title, names) = match network.as_str() {

@@ -46,7 +46,10 @@ pub struct Report {
     pub left_out: Vec<String>,
     /// Losses of the network of churn, spend and next need, by epoch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub future_losses: Vec<f32>,
+    pub future_epochs: Vec<Epoch>,
+    /// The one whose weights were kept.
+    #[serde(skip)]
+    pub future_kept_epoch: usize,
     /// Losses of the autoencoder and of the dense network of each target, by epoch.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub behaviour_losses: BTreeMap<String, Vec<Epoch>>,

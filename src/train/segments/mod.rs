@@ -21,7 +21,7 @@ use super::holdout::Holdout;
 use super::make::Notes;
 use super::onnx::{Builder, Dim, FLOAT};
 use super::preprocess;
-use super::record::{Recording, customer_share};
+use super::record::{Recording, stops_fits};
 use super::report::{AUTOENCODER, Anomaly, Profile, Profiles};
 use crate::customer::Item;
 use crate::features::{BEHAVIOUR, behaviour};
@@ -58,8 +58,6 @@ const CODE: usize = 6;
 const SETTINGS: Settings = Settings { epochs: 40, batch: 256, dropout: 0.0, optimizer: adam(2e-3), patience: 4, max_steps: 0 };
 /// Deviations from the mean that a feature is clipped at: far enough that what is unusual stays so.
 const CLIP: f64 = 10.0;
-/// Customers of this many thousandths stop the training early instead of taking part.
-const ASIDE: u32 = 100;
 /// Fewest customers who came back after a day or more: one conversation each is no behaviour to tell groups by.
 const FEWEST: usize = 50;
 const QUANTILES: usize = 257;
@@ -147,11 +145,9 @@ impl Input {
 
 /// 32 → 16 → 6 → 16 → 32, the code linear; stopped early on customers of its own.
 fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>], max_steps: usize, seed: u64) -> (Mlp, Vec<Epoch>) {
-    // Not the share that holds customers out: of those that remain, the same hash would take none.
-    let aside = |s: &Snapshot| customer_share(&format!("stop early: {}", recording.customers[s.customer].id)) < ASIDE;
     let (mut train, mut stop) = (Vec::new(), Vec::new());
     for (snapshot, row) in snapshots.iter().zip(rows) {
-        let part = if aside(snapshot) { &mut stop } else { &mut train };
+        let part = if stops_fits(&recording.customers[snapshot.customer].id) { &mut stop } else { &mut train };
         part.push(row.clone());
     }
     let width = BEHAVIOUR.len();
