@@ -18,7 +18,8 @@ use crate::train::metrics::Quality;
 /// given: memory grows with the number of interactions.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  rapport evaluate --model onnx/champion --interactions mwoz.jsonl --labels mwoz.labels.jsonl --json mwoz.json"
+    after_help = "Example:\n  rapport evaluate --model onnx/champion --interactions mwoz.jsonl --labels mwoz.labels.jsonl --json mwoz.json\n  \
+                  rapport evaluate --model bundles/retail --interactions retail.jsonl --as-of 2011-06-09T00:00:00Z --horizon-days 183"
 )]
 pub struct Args {
     /// Model bundle.
@@ -41,6 +42,22 @@ pub struct Args {
     /// Where to write the figures as JSON; `-` is standard output, in place of the table.
     #[arg(long, value_name = "F")]
     json: Option<PathBuf>,
+    /// Where to write the figures as a page that stands alone, with plots and parts, as a bundle's report.html.
+    #[cfg(feature = "train")]
+    #[arg(long, value_name = "F")]
+    html: Option<PathBuf>,
+}
+
+impl Args {
+    /// The files to write, by flag.
+    fn outputs(&self) -> Vec<(&'static str, &Path)> {
+        let json = self.json.as_deref().map(|p| ("--json", p));
+        #[cfg(feature = "train")]
+        let html = self.html.as_deref().map(|p| ("--html", p));
+        #[cfg(not(feature = "train"))]
+        let html = None;
+        json.into_iter().chain(html).collect()
+    }
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
@@ -51,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let inputs: Vec<(&str, &Path)> = (args.interactions.iter().map(|p| ("--interactions", p.as_path())))
         .chain(args.labels.iter().map(|p| ("--labels", p.as_path())))
         .collect();
-    check_files(&inputs, &args.json.as_deref().map(|p| ("--json", p)).into_iter().collect::<Vec<_>>())?;
+    check_files(&inputs, &args.outputs())?;
     let (policies, _) = engine_settings(None)?;
     let model = load_model(&args.model)?;
     let bar = spinner("reading");
@@ -67,19 +84,35 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if counts.labels_without_interaction > 0 {
         eprintln!("{} labels name no accepted interaction and were left out", counts.labels_without_interaction);
     }
+    #[cfg(feature = "train")]
+    if let Some(path) = &args.html {
+        put("--html", path, &crate::train::page(&report, &what(&args, counts.interactions))?)?;
+    }
     let json = serde_json::to_string_pretty(&report)? + "\n";
     match args.json.as_deref() {
         Some(path) if path.as_os_str() == "-" => {
             return std::io::stdout().write_all(json.as_bytes()).context(STDOUT);
         }
-        Some(path) => {
-            let mut file =
-                std::fs::File::create(path).map_err(|e| usage(format!("--json {}: {e}; name a file to write", path.display())))?;
-            file.write_all(json.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        Some(path) => put("--json", path, &json)?,
         None => {}
     }
     print(&report).context(STDOUT)
+}
+
+fn put(flag: &str, path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = std::fs::File::create(path).map_err(|e| usage(format!("{flag} {}: {e}; name a file to write", path.display())))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What was judged, in words.
+#[cfg(feature = "train")]
+fn what(args: &Args, interactions: usize) -> String {
+    let files: Vec<String> = args.interactions.iter().map(|p| p.display().to_string()).collect();
+    let at = args.as_of.as_ref().map_or(String::new(), |t| {
+        let days = args.horizon_days.map_or(String::new(), |days| format!(", {days} days ahead"));
+        format!(", as of {t}{days}")
+    });
+    format!("Judged on {interactions} interactions of {}{at}.", files.join(", "))
 }
 
 fn print(report: &Report) -> std::io::Result<()> {

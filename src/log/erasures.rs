@@ -2,7 +2,7 @@
 //!
 //! Only the owner of a state may erase it: it has a copy, and would write that back. Knows names of customers, no log.
 
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,12 +34,16 @@ impl Erasures {
     /// Returns once the state is gone.
     ///
     /// # Errors
-    /// Retriable where no worker came to it in time; it may still happen.
+    /// Retriable where no worker came to it in time, when it may still happen, or where the worker lost the state before.
     pub fn wish(&self, customer_id: &str) -> Result<(), LogError> {
         let (done, told) = mpsc::channel();
         self.lock().push(Erasure { customer_id: customer_id.into(), done });
-        told.recv_timeout(PATIENCE)
-            .map_err(|_| LogError::Retriable(format!("no worker has erased the state within {PATIENCE:?}; try again")))
+        told.recv_timeout(PATIENCE).map_err(|e| {
+            LogError::Retriable(match e {
+                RecvTimeoutError::Timeout => format!("no worker has erased the state within {PATIENCE:?}; try again"),
+                RecvTimeoutError::Disconnected => "the state moved to another worker before it was erased; try again".into(),
+            })
+        })
     }
 
     /// The oldest wish for one of the customers that are `mine`.

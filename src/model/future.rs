@@ -1,4 +1,4 @@
-//! `future.onnx`: from behaviour as of any time to churn, spend and next need over any horizon.
+//! `future.onnx`: from behaviour as of any time, and the state of `sequence.onnx`, to churn, spend and next need over any horizon.
 //!
 //! Knows rows of numbers and the forms that turn the graph's outputs into probabilities and counts; no customers, no scores.
 

@@ -165,10 +165,8 @@ pub fn report(task: &Task<'_>, rows: &[Judged], baselines: &[(&'static str, Vec<
     let (mine, rest) = found.split_at(FIGURES.len());
     let (differences, of_slices) = rest.split_at(FIGURES.len() * baselines.len());
     let mut own_intervals: BTreeMap<&'static str, Interval> = FIGURES.into_iter().zip(mine.iter().copied()).collect();
-    if let Some(ece) = own_intervals.get_mut("ece") {
-        // A resample adds chance to the error that is there, so its percentiles lie too high: turn them around the error.
-        *ece = [(2.0 * quality.ece - ece[1]).max(0.0), (2.0 * quality.ece - ece[0]).max(0.0)];
-    }
+    // A resample adds chance to the error that is there, so its percentiles lie too high: the limit of a calibrated model stands in their place.
+    own_intervals.remove("ece");
     own_intervals.retain(|_, interval| interval.iter().all(|x| x.is_finite()));
 
     let figures = own.figures(&vec![1; count]);

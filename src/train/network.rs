@@ -188,6 +188,11 @@ impl Carry {
         Self { hidden: zeros(a.hidden), previous: zeros(a.vector), before: zeros(a.vector), mean: zeros(a.mean()), steps: 0.0 }
     }
 
+    /// Of a single sequence: the state of `sequence.onnx`.
+    pub fn state(&self) -> Vec<f32> {
+        [self.hidden.as_slice(), &self.previous, &self.before, &self.mean, &[self.steps]].concat()
+    }
+
     /// Keeps the first `sequences`.
     pub fn truncate(&mut self, sequences: usize, a: &Architecture) {
         self.hidden.truncate(sequences * a.hidden);

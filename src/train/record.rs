@@ -466,12 +466,10 @@ pub fn customer_share(id: &str) -> u32 {
     words::hash(&format!("held out: {id}")) % 1000
 }
 
-/// Of those who are fitted on, customers of this many thousandths say when to stop instead of taking part.
-const STOP: u32 = 100;
-
-/// Whether a customer says when a fit is to stop. Not by the hash that holds customers out: of those that remain, it would take none.
-pub fn stops_fits(id: &str) -> bool {
-    customer_share(&format!("stop early: {id}")) < STOP
+/// Of those who are fitted on, customers below a tenth of this scale (0 to 999) say which epoch is best instead of taking part. Not the hash that
+/// holds customers out: of those that remain, it would take none.
+pub fn stop_share(id: &str) -> u32 {
+    customer_share(&format!("stop early: {id}"))
 }
 
 #[cfg(test)]

@@ -32,6 +32,14 @@ pub fn check_place(out: &Path) -> anyhow::Result<()> {
             )));
         }
     }
+    // What cannot be written is better known before anything is fitted.
+    let ancestor = out.ancestors().skip(1).map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }).find(|p| p.exists());
+    if let Some(place) = ancestor {
+        let probe = place.join(format!(".{}.probe", std::process::id()));
+        fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).map_err(|e| {
+            usage(format!("--out {}: nothing can be made in {}: {e}; name another directory", out.display(), place.display()))
+        })?;
+    }
     let Ok(mut entries) = fs::read_dir(out) else {
         return if out.exists() { Err(usage(format!("--out {} is a file, a directory is needed", out.display()))) } else { Ok(()) };
     };

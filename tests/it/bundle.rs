@@ -165,22 +165,23 @@ fn write_parts(dir: &Path, seed: u64, horizon_days: Option<u32>) {
     std::fs::write(dir.join("manifest.json"), serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
 }
 
-/// `future.onnx`, and what it computes of the first unit vector.
+/// `future.onnx`, which reads the state of `sequence.onnx` too, and what it computes of the first unit vector.
 fn ahead(weights: &mut impl FnMut(usize, usize, f32) -> Matrix) -> (Vec<u8>, FutureGolden) {
     let (n, k) = (BEHAVIOUR.len(), NEEDS.len());
-    let (survival, spend, need) = (weights(n, 2, 0.3), weights(n, 3, 0.3), weights(n + NEED_COLUMNS * k, k, 0.5));
+    let (survival, spend, need) = (weights(n + STATE, 2, 0.3), weights(n + STATE, 3, 0.3), weights(n + NEED_COLUMNS * k, k, 0.5));
     let graph = graph(
-        vec![rows("behaviour", n), rows("needs", NEED_COLUMNS * k)],
+        vec![rows("behaviour", n), rows("needs", NEED_COLUMNS * k), rows("state", STATE)],
         vec![rows("survival", 2), rows("spend", 3), rows("next_need", k)],
         vec![survival.tensor("to_survival"), spend.tensor("to_spend"), need.tensor("to_need")],
         vec![
-            node("MatMul", &["behaviour", "to_survival"], "survival", vec![]),
-            node("MatMul", &["behaviour", "to_spend"], "spend", vec![]),
+            node("Concat", &["behaviour", "state"], "known", vec![integer("axis", 1)]),
+            node("MatMul", &["known", "to_survival"], "survival", vec![]),
+            node("MatMul", &["known", "to_spend"], "spend", vec![]),
             node("Concat", &["behaviour", "needs"], "both", vec![integer("axis", 1)]),
             node("MatMul", &["both", "to_need"], "next_need", vec![]),
         ],
     );
-    let inputs = named([("behaviour", first(n)), ("needs", vec![0.0; NEED_COLUMNS * k])]);
+    let inputs = named([("behaviour", first(n)), ("needs", vec![0.0; NEED_COLUMNS * k]), ("state", vec![0.0; STATE])]);
     let outputs = [("survival", survival), ("spend", spend), ("next_need", need)].map(|(name, m)| (name, m.row(0).to_vec()));
     (graph, FutureGolden { inputs, outputs: named(outputs) })
 }
@@ -195,6 +196,7 @@ fn future(horizon_days: u32) -> FutureHead {
         visits: BgNbd::USUAL,
         spend: Some(SpendHead { of_visit: 1.0, value: 10.0, purchases: 1.0, amount: 1.0, purchases_error: 0.1, amount_error: 0.1 }),
         next_need: Some(ClassHead { labels: NEEDS.map(String::from).to_vec(), scale: 1.0, unknown_below: None }),
+        state: STATE,
     }
 }
 

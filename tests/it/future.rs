@@ -183,8 +183,9 @@ fn parquet_has_the_columns_of_the_json() {
 fn evaluation_as_of_a_time_judges_beside_baselines() {
     let dir = tempfile::tempdir().expect("a folder");
     let day = at(360, 0);
-    let done =
-        run(dir.path(), "evaluate", "--interactions", &["--as-of", &day, "--horizon-days", "30", "--json", &path(dir.path(), "e.json")]);
+    let (json, html) = (path(dir.path(), "e.json"), path(dir.path(), "e.html"));
+    let outputs = ["--json", &json, "--html", &html];
+    let done = run(dir.path(), "evaluate", "--interactions", &[&["--as-of", &day, "--horizon-days", "30"], &outputs[..]].concat());
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let report: Value = serde_json::from_slice(&std::fs::read(dir.path().join("e.json")).expect("a report")).expect("JSON");
     let churn = &report["tasks"]["churn"];
@@ -204,6 +205,12 @@ fn evaluation_as_of_a_time_judges_beside_baselines() {
     assert!(churn["accuracy"].as_f64() > Some(0.8) && churn["confusion"]["counts"][0][0].as_u64() > Some(10), "{churn}");
     assert_eq!(spend["deciles"]["purchases"].as_array().map(Vec::len), Some(10));
     assert!(churn["slices"].as_array().is_some_and(|s| s.iter().any(|s| s["by"] == "length")), "{churn}");
+    // The page has the same figures, beside those of the models of visits.
+    let page = std::fs::read_to_string(&html).expect("a page");
+    let shown = format!("{:.3}", spend["baselines"]["paretonbd"]["rmse_days"].as_f64().expect("a number"));
+    for part in ["<h2>churn</h2>", "<h2>spend</h2>", "paretonbd", "30 days ahead", "</html>", &shown] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
     // Nothing is known of what lies beyond the end of the data.
     let done = run(dir.path(), "evaluate", "--interactions", &["--as-of", &day, "--horizon-days", "90"]);
     assert_eq!(done.code, Some(2), "{}", done.stderr);

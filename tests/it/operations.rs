@@ -269,3 +269,19 @@ fn kafka_puts_dead_letters_back_and_forgets_a_customer_for_good() {
     assert_eq!(scored(), before + 1);
     Place::stop(process);
 }
+
+#[test]
+fn a_bench_measures_with_and_without_a_swap() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = ["--customers", "40", "--interactions", "400", "--rate", "100", "--seconds", "1", "--threads", "1", "--json", "-"];
+    let model = bundle::dir().to_string_lossy().into_owned();
+    let done = rapport(dir.path(), [&["bench", "--model", &model], &small[..]].concat(), SOON);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let report: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_ne!(report["model"], report["swapped_to"], "{report}");
+    for part in ["steady", "swap"] {
+        assert!(report[part]["p999"].as_f64().unwrap() > 0.0, "{report}");
+    }
+    let difference = report["swap"]["p999"].as_f64().unwrap() - report["steady"]["p999"].as_f64().unwrap();
+    assert!((report["p999_difference"].as_f64().unwrap() - difference).abs() < 1e-6, "{report}");
+}

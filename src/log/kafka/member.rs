@@ -45,20 +45,15 @@ pub(super) fn leave(consumer: BaseConsumer<Membership>, unanswered: bool) -> Res
 }
 
 /// Moves the consumer; what it has fetched ahead is dropped. Partitions of a lost assignment are left to the coming revocation.
-///
-/// Fails with the reason where the partitions' fetchers have stopped, as those of a member do whose name was taken.
-pub(super) fn seek(consumer: &BaseConsumer<Membership>, topic: &str, positions: &BTreeMap<Partition, Offset>) -> Result<(), String> {
+pub(super) fn seek(consumer: &BaseConsumer<Membership>, topic: &str, positions: &BTreeMap<Partition, Offset>) -> Result<(), LogError> {
     let mut left = positions.clone();
     let mut last = String::new();
     for _ in 0..20 {
-        if let Some((_, reason)) = consumer.client().fatal_error() {
-            return Err(reason);
-        }
         if left.is_empty() || consumer.assignment_lost() {
             return Ok(());
         }
-        match list_of(topic, &left).map(|list| consumer.seek_partitions(list, QUERY)) {
-            Ok(Ok(answer)) => {
+        match consumer.seek_partitions(list_of(topic, &left)?, QUERY) {
+            Ok(answer) => {
                 for element in answer.elements() {
                     match element.error() {
                         Ok(()) => {
@@ -68,7 +63,6 @@ pub(super) fn seek(consumer: &BaseConsumer<Membership>, topic: &str, positions: 
                     }
                 }
             }
-            Ok(Err(e)) => last = e.to_string(),
             Err(e) => last = e.to_string(),
         }
         if !left.is_empty() {
@@ -78,5 +72,5 @@ pub(super) fn seek(consumer: &BaseConsumer<Membership>, topic: &str, positions: 
     if left.is_empty() {
         return Ok(());
     }
-    Err(format!("cannot go back to the last commit in {topic} partitions {:?}: {last}", left.keys()))
+    Err(LogError::Fatal(format!("cannot go back to the last commit in {topic} partitions {:?}: {last}; start again", left.keys())))
 }

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
@@ -267,9 +267,11 @@ impl KafkaLog {
             offsets: places.iter().filter_map(|p| Some((*p, self.committed.get(p)?.to_raw().filter(|offset| *offset >= 0)?))).collect(),
             ..Commit::default()
         };
-        if !places.is_empty()
-            && let Err(e) = self.commit(&commit)
-        {
+        if places.is_empty() {
+            // Its partition went away after the wish was made. Whoever wished is told to try again, and then asks who has it now.
+            return Ok(false);
+        }
+        if let Err(e) = self.commit(&commit) {
             states.erasures.put_back(erasure);
             return Err(e);
         }
@@ -297,16 +299,24 @@ impl KafkaLog {
         commit.offsets.iter().any(|(p, offset)| self.committed.get(p) != Some(&Offset::Offset(*offset)))
     }
 
-    /// Puts every owned partition back to its last commit, after a transaction was aborted. A member that cannot go back joins the group again:
-    /// its next poll says that everything went away.
+    /// Puts every owned partition back to its last commit, after a transaction was aborted. A member whose name was taken meanwhile reads nothing
+    /// more and cannot go back: it joins the group again, and its next poll says that everything went away.
     fn rewind(&mut self) -> Result<(), LogError> {
         let committed = &self.committed;
         self.carried.retain(|r| !committed.contains_key(&r.partition));
         self.next.clear();
         self.at_end.clear();
-        match seek(self.consumer()?, &self.topic, &self.committed) {
+        let consumer = self.consumer()?;
+        if let Some((RDKafkaErrorCode::FencedInstanceId, reason)) = consumer.client().fatal_error() {
+            return self.rejoin(&reason);
+        }
+        match seek(consumer, &self.topic, &self.committed) {
+            // It was taken while the consumer was to move.
+            Err(e) => match consumer.client().fatal_error() {
+                Some((RDKafkaErrorCode::FencedInstanceId, reason)) => self.rejoin(&reason),
+                _ => Err(e),
+            },
             Ok(()) => Ok(()),
-            Err(reason) => self.rejoin(&reason),
         }
     }
 }

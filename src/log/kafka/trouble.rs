@@ -62,7 +62,7 @@ impl KafkaLog {
         }
     }
 
-    /// Joins the group again under the same name, after the group has refused it or stopped this member's reading. Another process may have taken it; but a join whose answer was lost with a broker looks the
+    /// The group refuses this static member's name. Another process may have taken it; but a join whose answer was lost with a broker looks the
     /// same, so it is tried again [`MOST_REJOINS`] times in [`REJOIN_WINDOW`]. Where there is another process, the two fence each other until one gives up.
     pub(super) fn rejoin(&mut self, error: &str) -> Result<(), LogError> {
         self.rejoined.retain(|at| at.elapsed() < REJOIN_WINDOW);

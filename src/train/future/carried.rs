@@ -100,7 +100,47 @@ fn arrived(newest: &[Timestamp], timeline: &Timeline<'_>, known: usize) -> usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interaction::Actor;
+    use crate::train::dataset::{Sequence, Step};
     use crate::train::future::timeline::tests::customer;
+    use crate::train::lookup::Sizes;
+    use crate::train::network::Architecture;
+
+    #[test]
+    fn training_reads_the_columns_of_the_state_that_serving_reads() {
+        let architecture = Architecture {
+            sizes: Sizes { embedding: 4, filters: 2, bag: 3 },
+            vocabulary: 12,
+            bag_rows: 9,
+            vector: 3,
+            hidden: 5,
+            features: 2,
+            satisfaction: true,
+            customer: None,
+            votes_rate: 1.0,
+            opinions_rate: 1.0,
+            tasks: vec![],
+        };
+        let step = |n: u32| Step {
+            tokens: vec![2 + n % 10],
+            bag: vec![1 + n % 8],
+            features: vec![(n as f32).sin(), 1.0],
+            actor: Actor::Customer,
+            satisfaction: None,
+            classes: vec![],
+        };
+        let sequence = Sequence { customer: "c".into(), steps: (0..40).map(step).collect() };
+        let mut seen = 0;
+        fit::run(&Network::new(architecture.clone(), 3), &[sequence], |_, at, output, row| {
+            if at == 39 {
+                let state = output.carry.state();
+                let columns: Vec<f32> = carried(&architecture).into_iter().flat_map(|c| state[c].to_vec()).collect();
+                assert_eq!(*after(output, row, architecture.hidden), *columns);
+                seen += 1;
+            }
+        });
+        assert_eq!(seen, 1);
+    }
 
     #[test]
     fn nothing_that_arrived_after_the_last_known_interaction_is_read() {

@@ -285,7 +285,7 @@ pub struct Fitted {
     pub kept: usize,
 }
 
-/// Trains a network on `snapshots`. Customers who are `aside` say after which epoch it is best, and what share of its corrections of churn and of spend
+/// Trains a network on `snapshots`. Customers who are `aside` say after which epoch it was best, and what share of its corrections of churn and of spend
 /// is to be believed: few customers teach a network more of themselves than of others. `progress` is told the share done and the loss.
 pub fn fit(
     snapshots: &[&Snapshot],
@@ -329,19 +329,21 @@ pub fn fit(
             progress(done as f32 / total as f32, loss);
         }
         let averaged = Net { parameters: optimizer.averaged(&net.parameters), ..net.clone() };
-        let loss = (!aside.is_empty()).then(|| averaged.losses(aside, task).iter().sum::<f32>());
+        let loss = (!aside.is_empty()).then(|| averaged.losses(aside, task).iter().sum::<f32>()).filter(|loss| loss.is_finite());
         epochs.push(Epoch { epoch, fit: sum / (done - before).max(1) as f32, calibration: loss });
-        if best.as_ref().is_none_or(|(least, ..)| loss.is_none_or(|loss| loss < *least)) {
+        if best.as_ref().is_none_or(|(least, ..)| loss.unwrap_or(f32::INFINITY) <= *least) {
             best = Some((loss.unwrap_or(f32::INFINITY), epoch, averaged));
         }
     }
     let (_, kept, net) = best.unwrap_or((0.0, 0, net));
-    let net = if aside.is_empty() { net } else { believed(net, aside, task) };
-    Fitted { net, epochs, kept }
+    Fitted { net: believed(net, aside, task), epochs, kept }
 }
 
-/// The network with as much of its corrections as does best for the customers who are aside.
+/// The network with as much of its corrections as does best for the customers who are aside; with none where nobody is.
 fn believed(mut net: Net, aside: &[&Snapshot], task: &Task<'_>) -> Net {
+    if aside.is_empty() {
+        return net.shrunk(SURVIVAL, 0.0).shrunk(SPEND, 0.0);
+    }
     for (head, columns) in [SURVIVAL, SPEND].into_iter().enumerate() {
         let whole = net.clone();
         let mut least = whole.losses(aside, task)[head];
@@ -434,6 +436,40 @@ mod tests {
             }
             assert!(seen, "{} has no gradient at all", net.parameters[p].name);
         }
+    }
+
+    /// Of the last rows of [`snapshots`], which behave alike: `returned` or not.
+    fn alike(returned: bool) -> Vec<Snapshot> {
+        let one = &snapshots()[5];
+        let outcome = Outcome { returned, purchases: 4 * u32::from(returned), amount: 30.0 * f64::from(u8::from(returned)), need: 0 };
+        (0..40).map(|_| Snapshot { outcome, days: 60.0, ..one.clone() }).collect()
+    }
+
+    #[test]
+    fn corrections_are_believed_as_far_as_they_do_others_good() {
+        let head = head();
+        let numbers = HashMap::from([(11, 0), (22, 1), (33, 2)]);
+        let task = Task { head: &head, numbers: &numbers, purchases: 1.5, amount: 6.0 };
+        let (stay, leave) = (alike(true), alike(false));
+        let all = |of: &[Snapshot], aside: &[Snapshot]| {
+            let (of, aside): (Vec<&Snapshot>, Vec<&Snapshot>) = (of.iter().collect(), aside.iter().collect());
+            fit(&of, &aside, &task, &[0.5, 0.3, 0.2], Run { seed: 1, max_steps: 60 }, |_, _| {})
+        };
+        let (agreed, contradicted, alone) = (all(&leave, &leave), all(&leave, &stay), all(&leave, &[]));
+        let said = |fitted: &Fitted| fitted.net.run(&leave[..1], &task);
+        assert!(said(&agreed).survival.iter().chain(&said(&agreed).spend).all(|o| *o != 0.0), "{:?}", said(&agreed));
+        assert_eq!(agreed.kept, agreed.epochs.len());
+        // The customers who are aside do the opposite: the least learnt is the best, and nothing of it is believed.
+        assert_eq!(contradicted.kept, 1);
+        assert!(contradicted.epochs.windows(2).all(|e| e[0].calibration < e[1].calibration && e[0].fit > e[1].fit));
+        for unbelieved in [&contradicted, &alone] {
+            let said = said(unbelieved);
+            assert!(said.survival.iter().chain(&said.spend).all(|o| *o == 0.0), "{said:?}");
+            assert!(said.needs.iter().any(|logit| *logit != 0.0));
+        }
+        // What one head is not believed is nothing to the others.
+        let shrunk = agreed.net.shrunk(SURVIVAL, 0.0).run(&leave[..1], &task);
+        assert_eq!((shrunk.spend, shrunk.needs), (said(&agreed).spend, said(&agreed).needs));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Fit on what lies before the cut of [`Holdout`], calibrate on one half of the customers after it and judge on the other. What is set aside is
 //! never fitted on. What the data cannot teach is left out and said so.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -30,7 +30,7 @@ use crate::train::fit::Epoch;
 use crate::train::holdout::Holdout;
 use crate::train::make::Notes;
 use crate::train::metrics::argmax;
-use crate::train::record::{Recording, customer_share, stops_fits};
+use crate::train::record::{Recording, customer_share, stop_share};
 use crate::train::slices::Names;
 
 /// What a bundle holds of the future.
@@ -280,9 +280,19 @@ impl<'a> Data<'a> {
         let total: f32 = frequencies.iter().sum();
         frequencies.iter_mut().for_each(|f| *f /= total);
         let task = Task { head: &head, numbers: &self.numbers, purchases: (purchases / n) as f32, amount: (amount / n).max(1e-6) as f32 };
-        let (aside, own): (Vec<&Snapshot>, Vec<&Snapshot>) = snapshots.iter().partition(|s| stops_fits(self.timelines[s.customer].id));
+        let stop = self.aside(snapshots);
+        let (aside, own): (Vec<&Snapshot>, Vec<&Snapshot>) = snapshots.iter().partition(|s| stop.contains(&s.customer));
         let fitted = fit(&own, &aside, &task, &frequencies, run, progress);
         (head, fitted)
+    }
+
+    /// The tenth of the customers who say which epoch is best, at least one; none where there is one only.
+    fn aside(&self, snapshots: &[Snapshot]) -> BTreeSet<usize> {
+        let customers: BTreeSet<usize> = snapshots.iter().map(|s| s.customer).collect();
+        let mut order: Vec<usize> = customers.into_iter().collect();
+        order.sort_by_key(|&c| (stop_share(self.timelines[c].id), self.timelines[c].id));
+        order.truncate(if order.len() > 1 { order.len().div_ceil(10) } else { 0 });
+        order.into_iter().collect()
     }
 
     fn run(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot]) -> Outputs {

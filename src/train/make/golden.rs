@@ -32,8 +32,7 @@ pub fn golden(prepared: &Prepared, network: &Network) -> anyhow::Result<Golden> 
         if step != last {
             return;
         }
-        let c = &output.carry;
-        outputs.insert("state_out".to_owned(), [c.hidden.as_slice(), &c.previous, &c.before, &c.mean, &[c.steps]].concat());
+        outputs.insert("state_out".to_owned(), output.carry.state());
         if prepared.satisfaction {
             outputs.insert("satisfaction".to_owned(), output.satisfaction[row * CLASSES..][..CLASSES].to_vec());
         }

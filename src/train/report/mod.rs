@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 pub use anomaly::Anomaly;
 pub use learning::AUTOENCODER;
+pub use page::judged;
 pub use profiles::{Profile, Profiles};
 pub use shifts::{Shift, shifts};
 

@@ -1,31 +1,20 @@
 //! The page: one self-contained HTML file without scripts or anything from outside.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 
 use super::{Report, ahead, anomaly, escape, learning, profiles, shifts, task};
 use crate::train::bootstrap::Interval;
+use crate::train::evaluate;
 use crate::train::future::judge::FutureReport;
+use crate::train::judge::TaskReport;
 use crate::train::metrics::Quality;
 
 const STYLE: &str = include_str!("style.css");
 
 /// The whole page.
 pub fn page(report: &Report) -> anyhow::Result<String> {
-    let mut html = String::new();
-    let title = format!("Model {}", escape(&report.model));
-    write!(
-        html,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p class=\"soft\">{}</p>\n",
-        escape(&opening(report))
-    )?;
-    html += &summary(report);
-    for (name, judged) in &report.tasks {
-        html += &task::section(name, judged)?;
-    }
-    if let Some(future) = &report.future {
-        html += &ahead::sections(future)?;
-    }
+    let mut html = beginning(&report.model, &opening(report));
+    html += &judgements(&report.tasks, report.future.as_ref())?;
     if let Some(segments) = &report.segments {
         html += &profiles::section(segments);
     }
@@ -36,6 +25,37 @@ pub fn page(report: &Report) -> anyhow::Result<String> {
     html += &shifts::section(&report.outputs, &report.inputs)?;
     html += &data(report);
     html += "</body>\n</html>\n";
+    Ok(html)
+}
+
+/// The page of a judgement without a training.
+///
+/// # Errors
+/// A plot that cannot be drawn.
+pub fn judged(report: &evaluate::Report, what: &str) -> anyhow::Result<String> {
+    let mut html = beginning(&report.model, what);
+    html += &judgements(&report.tasks, Some(&report.future))?;
+    html += "</body>\n</html>\n";
+    Ok(html)
+}
+
+fn beginning(model: &str, opening: &str) -> String {
+    let title = format!("Model {}", escape(model));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p class=\"soft\">{}</p>\n",
+        escape(opening)
+    )
+}
+
+fn judgements(tasks: &BTreeMap<String, TaskReport>, future: Option<&FutureReport>) -> anyhow::Result<String> {
+    let mut html = summary(tasks, future);
+    for (name, judged) in tasks {
+        html += &task::section(name, judged)?;
+    }
+    if let Some(future) = future {
+        html += &ahead::sections(future)?;
+    }
     Ok(html)
 }
 
@@ -57,10 +77,10 @@ pub fn between(interval: Option<&Interval>) -> String {
     interval.map_or(String::new(), |[low, high]| format!("{}–{}", percent(*low), percent(*high)))
 }
 
-fn summary(report: &Report) -> String {
+fn summary(tasks: &BTreeMap<String, TaskReport>, future: Option<&FutureReport>) -> String {
     let mut html = String::from("<section>\n<h2>How good it is</h2>\n");
-    if report.tasks.is_empty() {
-        let ahead = report.future.as_ref().is_some_and(|f| *f != FutureReport::default());
+    if tasks.is_empty() {
+        let ahead = future.is_some_and(|f| *f != FutureReport::default());
         html += if ahead {
             "<p>Nobody gave labels to judge by; what the data itself tells is below.</p>\n</section>\n"
         } else {
@@ -68,11 +88,11 @@ fn summary(report: &Report) -> String {
         };
         return html;
     }
-    html += "<p>Every figure is from the part that was set aside for judging: no network, baseline or calibration was fitted on it. Accuracy, macro-F1 and AUROC \
+    html += "<p>No network, baseline or calibration was fitted on what these figures are of. Accuracy, macro-F1 and AUROC \
              are in per cent, with 95 % intervals from 1,000 resamples of the customers.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>task</th><th>labels</th>\
              <th>accuracy</th><th></th><th>macro-F1</th><th></th><th>AUROC</th><th></th><th>log-loss</th><th>calibration error</th><th>at most</th></tr></thead>\n<tbody>\n";
     let area = |a: Option<f64>| a.map_or("–".into(), percent);
-    for (name, t) in &report.tasks {
+    for (name, t) in tasks {
         let q: &Quality = &t.quality;
         let i = |figure: &str| between(t.intervals.get(figure));
         html += &format!(

@@ -21,7 +21,7 @@ use super::holdout::Holdout;
 use super::make::Notes;
 use super::onnx::{Builder, Dim, FLOAT};
 use super::preprocess;
-use super::record::{Recording, stops_fits};
+use super::record::{Recording, stop_share};
 use super::report::{AUTOENCODER, Anomaly, Profile, Profiles};
 use crate::customer::Item;
 use crate::features::{BEHAVIOUR, behaviour};
@@ -58,6 +58,8 @@ const CODE: usize = 6;
 const SETTINGS: Settings = Settings { epochs: 40, batch: 256, dropout: 0.0, optimizer: adam(2e-3), patience: 4, max_steps: 0 };
 /// Deviations from the mean that a feature is clipped at: far enough that what is unusual stays so.
 const CLIP: f64 = 10.0;
+/// Customers of this many thousandths stop the training early instead of taking part.
+const ASIDE: u32 = 100;
 /// Fewest customers who came back after a day or more: one conversation each is no behaviour to tell groups by.
 const FEWEST: usize = 50;
 const QUANTILES: usize = 257;
@@ -147,7 +149,7 @@ impl Input {
 fn autoencoder(recording: &Recording, snapshots: &[Snapshot], rows: &[Vec<f32>], max_steps: usize, seed: u64) -> (Mlp, Vec<Epoch>) {
     let (mut train, mut stop) = (Vec::new(), Vec::new());
     for (snapshot, row) in snapshots.iter().zip(rows) {
-        let part = if stops_fits(&recording.customers[snapshot.customer].id) { &mut stop } else { &mut train };
+        let part = if stop_share(&recording.customers[snapshot.customer].id) < ASIDE { &mut stop } else { &mut train };
         part.push(row.clone());
     }
     let width = BEHAVIOUR.len();

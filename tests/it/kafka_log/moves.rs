@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rapport::log::kafka::{KafkaLog, KafkaSettings};
-use rapport::log::{Log, LogError, Polled, Stream};
+use rapport::log::{Log, LogError, Polled, Readiness, Stream};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
@@ -270,6 +270,7 @@ fn a_member_whose_name_was_taken_and_left_joins_again() {
         log.commit(&commit)
     };
     assert!(matches!(refused, Err(LogError::Abortable(_))), "{refused:?}");
+    assert_eq!(log.readiness(), Readiness::Waiting, "the commit did not join the group again");
     let mut forgot = false;
     let rest = work(&mut log, 20, |polled, done| {
         forgot |= matches!(polled, Polled::Assigned(p) if p.is_empty());

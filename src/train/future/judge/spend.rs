@@ -208,8 +208,10 @@ pub fn spend(rows: &[Row], baselines: &Baselines, days: u32, expected: Forecast,
 impl SpendSlice {
     /// Says whether a baseline is better here.
     fn judged(mut self) -> Self {
-        let better = self.baselines.iter().find(|(_, theirs)| **theirs < self.interval[0]);
         let own = self.quality.rmse_purchases;
+        // A hundredth of a purchase is nobody's worry.
+        let better = self.baselines.iter().filter(|(_, theirs)| **theirs < self.interval[0] && own - **theirs >= 0.01);
+        let better = better.min_by(|a, b| a.1.total_cmp(b.1));
         self.fails = better.map(|(name, theirs)| format!("root mean squared error {own:.2} on {} rows, {name} {theirs:.2}", self.n));
         self
     }
