@@ -217,6 +217,11 @@ impl Net {
         losses
     }
 
+    /// The network whose corrections of churn and of spend are these shares of what they were.
+    fn believed(&self, [churn, spend]: [f32; 2]) -> Self {
+        self.shrunk(SURVIVAL, churn).shrunk(SPEND, spend)
+    }
+
     /// The network whose outputs `columns` are this share of what they were.
     fn shrunk(&self, columns: Range<usize>, share: f32) -> Self {
         let mut net = self.clone();
@@ -274,7 +279,7 @@ pub struct Run {
 }
 
 /// Shares of its corrections that a network may be believed.
-const SHARES: [f32; 4] = [0.75, 0.5, 0.25, 0.0];
+const SHARES: [f32; 5] = [1.0, 0.75, 0.5, 0.25, 0.0];
 
 /// A trained network and how it came about.
 #[derive(Debug)]
@@ -285,8 +290,9 @@ pub struct Fitted {
     pub kept: usize,
 }
 
-/// Trains a network on `snapshots`. Customers who are `aside` say after which epoch it was best, and what share of its corrections of churn and of spend
-/// is to be believed: few customers teach a network more of themselves than of others. `progress` is told the share done and the loss.
+/// Trains a network on `snapshots`. Customers who are `aside` say after which epoch it is best, and what share of its corrections of churn and of spend
+/// is to be believed: few customers teach a network more of themselves than of others. With that settled, it learns from all of them, as long.
+/// `progress` is told the share done and the loss.
 pub fn fit(
     snapshots: &[&Snapshot],
     aside: &[&Snapshot],
@@ -295,12 +301,31 @@ pub fn fit(
     run: Run,
     mut progress: impl FnMut(f32, f32),
 ) -> Fitted {
+    let trial = learn(snapshots, aside, task, frequencies, run, None, |done, loss| progress(done / 2.0, loss));
+    if aside.is_empty() {
+        return Fitted { net: trial.net.believed([0.0; 2]), ..trial };
+    }
+    let shares = shares(&trial.net, aside, task);
+    let all: Vec<&Snapshot> = snapshots.iter().chain(aside).copied().collect();
+    let whole = learn(&all, &[], task, frequencies, run, Some(trial.kept), |done, loss| progress((1.0 + done) / 2.0, loss));
+    Fitted { net: whole.net.believed(shares), ..trial }
+}
+
+/// Learns until the last epoch, or until epoch `until`, and keeps the one that is best for those who are `aside`, or the last.
+fn learn(
+    snapshots: &[&Snapshot],
+    aside: &[&Snapshot],
+    task: &Task<'_>,
+    frequencies: &[f32],
+    run: Run,
+    until: Option<usize>,
+    mut progress: impl FnMut(f32, f32),
+) -> Fitted {
     let carried = snapshots.first().map_or(0, |s| s.carried.len());
     let mut net = Net::new(frequencies, carried, run.seed);
     let mut rng = SmallRng::seed_from_u64(run.seed ^ 0x5eed);
     let steps = snapshots.len().div_ceil(BATCH).max(1);
-    let epochs = EPOCHS.max(LEAST_STEPS.div_ceil(steps));
-    let total = bounded(epochs * steps, run.max_steps);
+    let total = bounded(EPOCHS.max(LEAST_STEPS.div_ceil(steps)) * steps, run.max_steps);
     let settings = Settings {
         learning_rate: 1e-3,
         beta1: 0.9,
@@ -315,9 +340,9 @@ pub fn fit(
     let mut optimizer = Optimizer::new(settings, total, &net.parameters);
     let mut gradients: Vec<Vec<f32>> = net.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
     let mut order: Vec<usize> = (0..snapshots.len()).collect();
-    let (mut done, mut epochs) = (0, Vec::with_capacity(epochs));
+    let (mut done, mut epochs) = (0, Vec::new());
     let mut best: Option<(f32, usize, Net)> = None;
-    for epoch in 1..=total.div_ceil(steps) {
+    for epoch in 1..=total.div_ceil(steps).min(until.unwrap_or(usize::MAX)) {
         order.shuffle(&mut rng);
         let (mut sum, before) = (0.0, done);
         for rows in order.chunks(BATCH).take(total - done) {
@@ -336,26 +361,16 @@ pub fn fit(
         }
     }
     let (_, kept, net) = best.unwrap_or((0.0, 0, net));
-    Fitted { net: believed(net, aside, task), epochs, kept }
+    Fitted { net, epochs, kept }
 }
 
-/// The network with as much of its corrections as does best for the customers who are aside; with none where nobody is.
-fn believed(mut net: Net, aside: &[&Snapshot], task: &Task<'_>) -> Net {
-    if aside.is_empty() {
-        return net.shrunk(SURVIVAL, 0.0).shrunk(SPEND, 0.0);
-    }
-    for (head, columns) in [SURVIVAL, SPEND].into_iter().enumerate() {
-        let whole = net.clone();
-        let mut least = whole.losses(aside, task)[head];
-        for share in SHARES {
-            let shrunk = whole.shrunk(columns.clone(), share);
-            let loss = shrunk.losses(aside, task)[head];
-            if loss < least {
-                (least, net) = (loss, shrunk);
-            }
-        }
-    }
-    net
+/// The shares of what a network corrects of churn and of spend that do best for the customers who are aside.
+fn shares(net: &Net, aside: &[&Snapshot], task: &Task<'_>) -> [f32; 2] {
+    let best = |head: usize, columns: Range<usize>| {
+        let loss = |share: f32| net.shrunk(columns.clone(), share).losses(aside, task)[head];
+        SHARES.into_iter().map(|share| (share, loss(share))).min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0.0, |(share, _)| share)
+    };
+    [best(0, SURVIVAL), best(1, SPEND)]
 }
 
 #[cfg(test)]
