@@ -188,7 +188,7 @@ impl Config {
                 $(if !self.given.contains(stringify!($key)) && self.$key == usual.$key { config.$key = suited.$key; })*
             };
         }
-        take!(epochs, learning_rate, votes_rate, opinions_rate, filters, bag, smoothing, bag_dropout, mean_loss, class_loss);
+        take!(epochs, batch, learning_rate, votes_rate, opinions_rate, filters, bag, smoothing, bag_dropout, mean_loss, class_loss);
         config
     }
 

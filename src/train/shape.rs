@@ -7,12 +7,17 @@ use super::config::Config;
 use super::fit::CONVERSATION;
 use super::holdout::View;
 
+/// Conversations by which steps are counted.
+const CROWD: usize = 16;
+/// Below so many steps in an epoch there are twice as many, of half the conversations.
+const FEW_STEPS: usize = 320;
+
 /// The shape of the labelled part of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// Customers with labels have more than two interactions each, half of them or more; several of a customer's interactions are rated, or none.
     Conversations {
-        /// Steps of the optimiser in an epoch, about.
+        /// Steps of the optimiser in an epoch, about, were they of [`CROWD`].
         steps: usize,
     },
     /// The same, but a customer has one rating: of a session as a whole.
@@ -39,7 +44,7 @@ impl Shape {
             Some(1 | 2) => Self::Texts { customers },
             // Fewer than three ratings for every two customers who have any.
             _ if !rated.is_empty() && 2 * rated.iter().sum::<usize>() < 3 * rated.len() => Self::Sessions { rated: rated.len() },
-            _ => Self::Conversations { steps: lengths.iter().map(|n| n.min(&CONVERSATION)).sum::<usize>().div_ceil(16 * CONVERSATION) },
+            _ => Self::Conversations { steps: lengths.iter().map(|n| n.min(&CONVERSATION)).sum::<usize>().div_ceil(CROWD * CONVERSATION) },
         }
     }
 
@@ -47,8 +52,12 @@ impl Shape {
     pub fn settings(self) -> Config {
         let config = Config::default();
         match self {
-            // A small set needs more passes for as many steps: 480 at the least.
-            Self::Conversations { steps } => Config { epochs: 480usize.div_ceil(steps.max(1)).clamp(3, 40), ..config },
+            // A small set needs more passes and smaller steps for as many: 480 of 16 conversations or 960 of 8 at the least.
+            Self::Conversations { steps } => Config {
+                epochs: 480usize.div_ceil(steps.max(1)).clamp(3, 40),
+                batch: if steps < FEW_STEPS { CROWD / 2 } else { CROWD },
+                ..config
+            },
             // A rating tells little of each of the words before it: what they say together is learnt faster, thinned more, and steadied by the class tasks.
             Self::Sessions { rated } => Config {
                 epochs: (30_000 / rated.max(1)).clamp(3, 10),
@@ -93,6 +102,7 @@ mod tests {
         let epochs = |shape: Shape| shape.settings().epochs;
         assert_eq!([100, 2_500, 6_000, 100_000].map(|rated| epochs(Shape::Sessions { rated })), [10, 10, 5, 3]);
         assert_eq!([10, 100, 1_000].map(|steps| epochs(Shape::Conversations { steps })), [40, 5, 3]);
+        assert_eq!([10, 319, 320].map(|steps| Shape::Conversations { steps }.settings().batch), [8, 8, 16]);
         assert_eq!([0, 15_000, 1_000_000].map(|customers| epochs(Shape::Texts { customers })), [30, 10, 3]);
     }
 }
