@@ -278,6 +278,10 @@ pub struct Run {
     pub max_steps: usize,
 }
 
+/// What the fits are called: with some customers aside, and with all.
+const TRIAL: &str = "fitting churn, spend and next need";
+const WHOLE: &str = "fitting churn, spend and next need on all";
+
 /// Shares of its corrections that a network may be believed.
 const SHARES: [f32; 5] = [1.0, 0.75, 0.5, 0.25, 0.0];
 
@@ -292,22 +296,22 @@ pub struct Fitted {
 
 /// Trains a network on `snapshots`. Customers who are `aside` say after which epoch it is best, and what share of its corrections of churn and of spend
 /// is to be believed: few customers teach a network more of themselves than of others. With that settled, it learns from all of them, as long.
-/// `progress` is told the share done and the loss.
+/// `progress` is told which fit it is, the share done and the loss.
 pub fn fit(
     snapshots: &[&Snapshot],
     aside: &[&Snapshot],
     task: &Task<'_>,
     frequencies: &[f32],
     run: Run,
-    mut progress: impl FnMut(f32, f32),
+    mut progress: impl FnMut(&str, f32, f32),
 ) -> Fitted {
-    let trial = learn(snapshots, aside, task, frequencies, run, None, |done, loss| progress(done / 2.0, loss));
+    let trial = learn(snapshots, aside, task, frequencies, run, None, |done, loss| progress(TRIAL, done, loss));
     if aside.is_empty() {
         return Fitted { net: trial.net.believed([0.0; 2]), ..trial };
     }
     let shares = shares(&trial.net, aside, task);
     let all: Vec<&Snapshot> = snapshots.iter().chain(aside).copied().collect();
-    let whole = learn(&all, &[], task, frequencies, run, Some(trial.kept), |done, loss| progress((1.0 + done) / 2.0, loss));
+    let whole = learn(&all, &[], task, frequencies, run, Some(trial.kept), |done, loss| progress(WHOLE, done, loss));
     Fitted { net: whole.net.believed(shares), ..trial }
 }
 
@@ -340,18 +344,19 @@ fn learn(
     let mut optimizer = Optimizer::new(settings, total, &net.parameters);
     let mut gradients: Vec<Vec<f32>> = net.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
     let mut order: Vec<usize> = (0..snapshots.len()).collect();
+    let until = until.map_or(total, |epoch| total.min(epoch * steps));
     let (mut done, mut epochs) = (0, Vec::new());
     let mut best: Option<(f32, usize, Net)> = None;
-    for epoch in 1..=total.div_ceil(steps).min(until.unwrap_or(usize::MAX)) {
+    for epoch in 1..=until.div_ceil(steps) {
         order.shuffle(&mut rng);
         let (mut sum, before) = (0.0, done);
-        for rows in order.chunks(BATCH).take(total - done) {
+        for rows in order.chunks(BATCH).take(until - done) {
             let batch: Vec<&Snapshot> = rows.iter().map(|&i| snapshots[i]).collect();
             let loss = net.learn(&batch, task, &mut gradients);
             optimizer.step(&mut net.parameters, &mut gradients);
             done += 1;
             sum += loss;
-            progress(done as f32 / total as f32, loss);
+            progress(done as f32 / until as f32, loss);
         }
         let averaged = Net { parameters: optimizer.averaged(&net.parameters), ..net.clone() };
         let loss = (!aside.is_empty()).then(|| averaged.losses(aside, task).iter().sum::<f32>()).filter(|loss| loss.is_finite());
@@ -468,7 +473,7 @@ mod tests {
         let (stay, leave) = (alike(true), alike(false));
         let all = |of: &[Snapshot], aside: &[Snapshot]| {
             let (of, aside): (Vec<&Snapshot>, Vec<&Snapshot>) = (of.iter().collect(), aside.iter().collect());
-            fit(&of, &aside, &task, &[0.5, 0.3, 0.2], Run { seed: 1, max_steps: 60 }, |_, _| {})
+            fit(&of, &aside, &task, &[0.5, 0.3, 0.2], Run { seed: 1, max_steps: 60 }, |_, _, _| {})
         };
         let (agreed, contradicted, alone) = (all(&leave, &leave), all(&leave, &stay), all(&leave, &[]));
         let said = |fitted: &Fitted| fitted.net.run(&leave[..1], &task);

@@ -135,7 +135,7 @@ pub fn train(
         let (state, read) = sequence.columns();
         (head.state, columns) = (state, read.to_vec());
     }
-    let progress = |done, loss| notes.fit("fitting churn, spend and next need", done, loss);
+    let progress = |what: &str, done, loss| notes.fit(what, done, loss);
     let (mut head, Fitted { net, epochs, kept }) = data.fit(&snapshots, head, Run { seed, max_steps: config.max_steps }, progress);
     let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
         held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
@@ -250,7 +250,7 @@ impl<'a> Data<'a> {
     }
 
     /// Scales and fits. Calibrations of the returned head are none.
-    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, run: Run, progress: impl FnMut(f32, f32)) -> (FutureHead, Fitted) {
+    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, run: Run, progress: impl FnMut(&str, f32, f32)) -> (FutureHead, Fitted) {
         let n = snapshots.len().max(1) as f64;
         (head.mean, head.deviation) = (0..BEHAVIOUR.len())
             .map(|i| {
