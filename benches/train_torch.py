@@ -117,7 +117,10 @@ def main():
     ours, theirs = [], []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
-            run = [rapport, "train", "--interactions", interactions, "--labels", labels, "--out", folder + "/bundle", "--epochs", "1"]
+            with open(folder + "/train.toml", "w") as settings:
+                settings.write("batch = 16\n")
+            run = [rapport, "train", "--interactions", interactions, "--labels", labels, "--out", folder + "/bundle", "--epochs", "1",
+                   "--config", folder + "/train.toml"]
             said = subprocess.run(run, check=True, capture_output=True, text=True).stderr
         steps, seconds = re.search(r"fitting: (\d+) steps in ([\d.]+) s", said).groups()
         ours.append(float(seconds))
