@@ -143,8 +143,11 @@ fn future(report: &FutureReport, out: &mut impl Write) -> std::io::Result<()> {
         }
     }
     if let Some(r) = &report.spend {
-        let heads = ["n", "RMSE purchases", "bias", "days", "RMSE amount", "bias"];
-        writeln!(out, "\n{:<24} {:>7} {:>15} {:>9} {:>7} {:>12} {:>9}", "", heads[0], heads[1], heads[2], heads[3], heads[4], heads[5])?;
+        writeln!(
+            out,
+            "\n{:<24} {:>7} {:>15} {:>9} {:>9} {:>7} {:>12} {:>9}",
+            "", "n", "RMSE purchases", "deviance", "bias", "days", "RMSE amount", "bias"
+        )?;
         let all = [("spend", &r.quality)].into_iter().chain(r.baselines.iter().map(|(name, q)| (*name, q)));
         let percent = |bias: Option<f64>| bias.map_or("–".into(), |b| format!("{:+.1} %", 100.0 * b));
         for (i, (name, q)) in all.enumerate() {
@@ -152,7 +155,12 @@ fn future(report: &FutureReport, out: &mut impl Write) -> std::io::Result<()> {
             let (purchases, amount) = (percent(q.bias_purchases), percent(q.bias_amount));
             let name = format!("{indent}{name}");
             let days = q.rmse_days.map_or("–".into(), |d| format!("{d:.3}"));
-            writeln!(out, "{name:<24} {:>7} {:>15.3} {purchases:>9} {days:>7} {:>12.2} {amount:>9}", r.n, q.rmse_purchases, q.rmse_amount)?;
+            let (deviance, rmse) = (q.deviance_purchases, q.rmse_amount);
+            writeln!(
+                out,
+                "{name:<24} {:>7} {:>15.3} {deviance:>9.3} {purchases:>9} {days:>7} {rmse:>12.2} {amount:>9}",
+                r.n, q.rmse_purchases
+            )?;
         }
         let (expected, actual, before) = (&r.expected, &r.actual, &r.last_period);
         writeln!(out, "purchases: {} expected, {:.0} came, {:.0} before", expected.purchases, actual.purchases, before.purchases)?;

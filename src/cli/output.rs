@@ -46,7 +46,8 @@ pub(super) fn create(path: &Path) -> anyhow::Result<File> {
     File::create(path).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Opens nothing for writing before it is sure that every input can be read and that no output would overwrite an input or another output.
+/// Opens nothing for writing before it is sure that every input can be read, that every output has a place, and that none would overwrite an input or
+/// another output.
 /// Each path comes with the flag that named it.
 ///
 /// # Errors
@@ -62,9 +63,26 @@ pub fn check_files(inputs: &[(&str, &Path)], outputs: &[(&str, &Path)]) -> anyho
         if let Some((other, _)) = seen.iter().find(|(_, p)| *p == place) {
             return Err(usage(format!("{flag} {} is the file of {other} too, which would be lost: name another", path.display())));
         }
+        if *path != Path::new("-") {
+            writable(path).map_err(|e| usage(format!("{flag} {}: {e}; name a file that can be written", path.display())))?;
+        }
         seen.push((flag, place));
     }
     Ok(())
+}
+
+/// Whether a file can be written here, as far as can be told without writing.
+fn writable(path: &Path) -> io::Result<()> {
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(found) if found.is_file() => File::options().write(true).open(path).map(drop),
+        // A pipe or a device, which opening may block or change.
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if folder.metadata()?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+        }
+    }
 }
 
 /// The file that a path leads to, by one name; of a file that is to come, its directory's name and its own.
@@ -299,5 +317,21 @@ mod tests {
         }
         let error = check(&[&dir.path().join("none")], &[("--output", &new)]).expect_err("no input");
         assert!(error.contains("--input") && !new.exists(), "{error}");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_told_before_any_work() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "kept").expect("temporary file");
+        let check = |output: &Path| check_files(&[], &[("--json", output)]).map_err(|e| e.to_string());
+        for good in [file.as_path(), Path::new("/dev/null"), Path::new("-"), Path::new("new.json"), &dir.path().join("new")] {
+            check(good).expect("a place");
+        }
+        for bad in [dir.path().to_owned(), dir.path().join("none/new"), file.join("new")] {
+            let error = check(&bad).expect_err("no place");
+            assert!(error.contains("--json") && error.contains(&bad.display().to_string()), "{error}");
+        }
+        assert_eq!(std::fs::read(&file).expect("the file"), b"kept");
     }
 }

@@ -48,6 +48,8 @@ pub struct Config {
     pub bag_dropout: f32,
     /// Weights of the losses beside 1 for the classes of satisfaction.
     pub mean_loss: f32,
+    /// Standard deviation, in logits, of what all ratings of a customer share and nothing in the sequence tells; 0: nothing.
+    pub intercept_deviation: f32,
     pub class_loss: f32,
     pub smoothing: f32,
     pub min_count: u32,
@@ -89,7 +91,8 @@ impl Default for Config {
             dropout: 0.3,
             word_dropout: 0.1,
             bag_dropout: 0.3,
-            mean_loss: 0.5,
+            mean_loss: 0.0,
+            intercept_deviation: 1.0,
             class_loss: 0.2,
             smoothing: 0.05,
             min_count: 2,
@@ -169,6 +172,7 @@ impl Config {
             ("learning_rate", self.learning_rate, 1.0),
             ("weight_decay", self.weight_decay, 1.0),
             ("mean_loss", self.mean_loss, 100.0),
+            ("intercept_deviation", self.intercept_deviation, 10.0),
             ("class_loss", self.class_loss, 100.0),
         ];
         for (key, value, most) in positive {
@@ -188,7 +192,20 @@ impl Config {
                 $(if !self.given.contains(stringify!($key)) && self.$key == usual.$key { config.$key = suited.$key; })*
             };
         }
-        take!(epochs, batch, learning_rate, votes_rate, opinions_rate, filters, bag, smoothing, bag_dropout, mean_loss, class_loss);
+        take!(
+            epochs,
+            batch,
+            learning_rate,
+            votes_rate,
+            opinions_rate,
+            filters,
+            bag,
+            smoothing,
+            bag_dropout,
+            mean_loss,
+            intercept_deviation,
+            class_loss
+        );
         config
     }
 
@@ -210,6 +227,7 @@ impl Config {
             word_dropout: self.word_dropout,
             bag_dropout: self.bag_dropout,
             mean_loss: self.mean_loss,
+            intercept_deviation: self.intercept_deviation,
             class_loss: self.class_loss,
             smoothing: self.smoothing,
             patience: self.patience,

@@ -34,6 +34,8 @@ pub struct Settings {
     pub bag_dropout: f32,
     /// Weight of the squared error of the mean rating.
     pub mean_loss: f32,
+    /// Standard deviation of the customers' random intercepts of satisfaction, see [`super::intercepts`]; 0: none.
+    pub intercept_deviation: f32,
     /// Weight of every class task beside satisfaction.
     pub class_loss: f32,
     pub smoothing: f32,
@@ -103,7 +105,7 @@ fn pack<'a>(sequences: &[&'a Sequence], from: usize, size: usize, tasks: usize, 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     pub epoch: usize,
-    /// Mean over the steps of the epoch, with dropout.
+    /// Mean over the steps of the epoch, with dropout and intercepts.
     pub fit: f32,
     /// After the epoch, of the averaged weights on the calibration part, without dropout. Absent where nothing is labelled there.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -262,7 +264,13 @@ fn held_out_loss(network: &Network, data: &Dataset, losses: &Losses, chunk: usiz
         return None;
     }
     let of = |n: usize| n.max(1) as f32;
-    let losses = Losses { ratings_per_batch: of(ratings), labels_per_batch: labels.into_iter().map(of).collect(), ..losses.clone() };
+    // Nobody's own intercepts are known of a customer who was not learnt from.
+    let losses = Losses {
+        intercept_deviation: 0.0,
+        ratings_per_batch: of(ratings),
+        labels_per_batch: labels.into_iter().map(of).collect(),
+        ..losses.clone()
+    };
     let mut order: Vec<&Sequence> = data.sequences.iter().filter(|s| s.steps.iter().any(Step::is_labelled)).collect();
     order.sort_by_key(|s| std::cmp::Reverse(s.steps.len()));
     let mut total = 0.0f64;
@@ -286,6 +294,7 @@ fn losses(data: &Dataset, settings: &Settings, steps_per_epoch: f32) -> Losses {
     let weight = if ratings == 0 { 1.0 } else { settings.class_loss };
     Losses {
         mean: settings.mean_loss,
+        intercept_deviation: settings.intercept_deviation,
         classes: vec![weight; data.tasks.len()],
         smoothing: settings.smoothing,
         ratings_per_batch: per_batch(ratings),
@@ -395,6 +404,7 @@ mod tests {
             word_dropout: 0.2,
             bag_dropout: 0.3,
             mean_loss: 0.5,
+            intercept_deviation: 1.0,
             class_loss: 0.7,
             smoothing: 0.05,
             patience: 0,

@@ -56,6 +56,8 @@ pub mod compare;
 pub mod evaluate;
 pub mod future;
 pub mod holdout;
+#[cfg(feature = "train")]
+pub mod intercepts;
 pub mod judge;
 #[cfg(feature = "train")]
 mod membership;

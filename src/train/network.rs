@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{cpu, device};
 use super::floats;
+use super::intercepts::{Rated, intercepts};
 use super::lookup::{self, Sizes, Tables, Text, to_vec};
 
 /// Classes of satisfaction.
@@ -224,6 +225,8 @@ pub struct Batch<'a> {
 pub struct Losses {
     /// Of the squared error of the mean, beside 1 for the three classes.
     pub mean: f32,
+    /// Standard deviation of the customers' [random intercepts](super::intercepts), in logits; 0: none.
+    pub intercept_deviation: f32,
     /// Of each class task.
     pub classes: Vec<f32>,
     /// Label smoothing of the class tasks.
@@ -523,13 +526,25 @@ impl Network {
     }
 }
 
+/// Logits of satisfaction plus what is the customer's own, and the penalty for it.
+fn with_intercepts(logits: Tensor<2>, batch: &Batch<'_>, deviation: f32, device: &Device) -> (Tensor<2>, f32) {
+    if deviation == 0.0 {
+        return (logits, 0.0);
+    }
+    let sequences: Vec<usize> = batch.counts.iter().flat_map(|&count| 0..count).collect();
+    let rated = |&(row, mean): &(usize, f32)| Rated { sequence: sequences[row], row, class: super::satisfaction_class(mean) };
+    let (own, penalty) = intercepts(&to_vec(logits.clone()), &batch.ratings.iter().map(rated).collect::<Vec<_>>(), deviation);
+    (logits + matrix(own, batch.texts.len(), device), penalty)
+}
+
 fn total_loss(batch: &Batch<'_>, losses: &Losses, graph: Graph, device: &Device) -> Option<Tensor<1>> {
     let mut terms: Vec<Tensor<1>> = Vec::new();
     if !batch.ratings.is_empty() {
         let rows: Vec<i64> = batch.ratings.iter().map(|(row, _)| *row as i64).collect();
         let labels = batch.ratings.iter().map(|(_, mean)| super::satisfaction_class(*mean) as i64).collect();
         let scale = 1.0 / losses.ratings_per_batch;
-        terms.push(cross_entropy(graph.satisfaction, rows.clone(), labels, 0.0, device).mul_scalar(scale));
+        let (logits, penalty) = with_intercepts(graph.satisfaction, batch, losses.intercept_deviation, device);
+        terms.push(cross_entropy(logits, rows.clone(), labels, 0.0, device).add_scalar(penalty).mul_scalar(scale));
         let wanted = matrix(batch.ratings.iter().map(|(_, mean)| mean - 3.0).collect(), rows.len(), device);
         let error = graph.mean.select(0, indices(rows, device)) - wanted;
         terms.push((error.clone() * error).sum().mul_scalar(losses.mean * scale));

@@ -64,7 +64,7 @@ impl Shape {
                 opinions_rate: 10.0,
                 bag_dropout: 0.5,
                 class_loss: 1.0,
-                mean_loss: 0.0,
+                intercept_deviation: 0.0,
                 ..config
             },
             Self::Texts { customers } => Config {
@@ -73,6 +73,8 @@ impl Shape {
                 learning_rate: 4e-3,
                 votes_rate: 2.5,
                 opinions_rate: 1.0,
+                mean_loss: 0.5,
+                intercept_deviation: 0.0,
                 filters: 96,
                 bag: 96,
                 smoothing: 0.1,

@@ -197,7 +197,7 @@ fn evaluation_as_of_a_time_judges_beside_baselines() {
         "{spend}"
     );
     // Figures, their intervals, and differences to the same customers' baselines.
-    for figure in ["rmse_purchases", "rmse_days", "rmse_amount", "bias_purchases", "bias_amount"] {
+    for figure in ["rmse_purchases", "deviance_purchases", "rmse_days", "rmse_amount", "bias_purchases", "bias_amount"] {
         let (value, interval) = (spend[figure].as_f64().expect("a number"), &spend["intervals"][figure]);
         assert!(interval[0].as_f64() <= Some(value) && interval[1].as_f64() >= Some(value), "{figure}: {spend}");
         assert!(spend["differences"]["paretonbd"][figure][1].is_number() && spend["baselines"]["bgnbd"][figure].is_number(), "{figure}");

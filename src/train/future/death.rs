@@ -50,8 +50,11 @@ impl BuyTillDeath for BgNbd {
         let a = if (self.a - 1.0).abs() < 1e-6 { 1.0 + 1e-6 } else { self.a };
         let (alive, dead) = self.parts(v);
         let all = self.alpha + v.age + weeks;
-        let decline = ((self.alpha + v.age) / all).powf(r + x) * hypergeometric(r + x, self.b + x, a + self.b + x - 1.0, weeks / all);
-        ((a + self.b + x - 1.0) / (a - 1.0) * (1.0 - decline) / (1.0 + (dead - alive).exp())).max(0.0)
+        // ((α + T) / (α + T + t))^(r + x) ₂F₁(r + x, b + x; c; t / (α + T + t)) by Euler's transformation: the plain series grows beyond f64 for somebody
+        // who comes every day.
+        let c = a + self.b + x - 1.0;
+        let decline = ((self.alpha + v.age) / all).powf(a - 1.0) * hypergeometric(a + self.b - 1.0 - r, a - 1.0, c, weeks / all);
+        (c / (a - 1.0) * (1.0 - decline) / (1.0 + (dead - alive).exp())).max(0.0)
     }
 }
 
@@ -102,6 +105,26 @@ mod tests {
         // Customer 1 of the BG/NBD spreadsheet note: 2 repeats, last at 30.43 weeks of 38.86; 1.226 expected in 39 weeks.
         let v = Visits { repeats: 2.0, last: 30.43, age: 38.86 };
         assert!((BG.expected(&v, 39.0) - 1.226).abs() < 1e-3, "{}", BG.expected(&v, 39.0));
+    }
+
+    #[test]
+    fn bg_nbd_expects_what_its_published_form_says() {
+        for model in [BG, BgNbd { a: 2.5, ..BG }] {
+            for (repeats, last, age) in [(0.0, 0.0, 0.1), (0.0, 0.0, 40.0), (2.0, 30.43, 38.86), (25.0, 38.0, 38.5)] {
+                let v = Visits { repeats, last, age };
+                let (n, c) = (model.r + repeats, model.a + model.b + repeats - 1.0);
+                for t in [0.5, 13.0, 39.0] {
+                    let all = model.alpha + age + t;
+                    let decline = ((model.alpha + age) / all).powf(n) * hypergeometric(n, model.b + repeats, c, t / all);
+                    let plain = c / (model.a - 1.0) * (1.0 - decline) * model.alive(&v);
+                    assert!((model.expected(&v, t) / plain - 1.0).abs() < 1e-8, "{v:?} {t}: {} {plain}", model.expected(&v, t));
+                }
+            }
+        }
+        // Every day, half a year ahead.
+        let often = Visits { repeats: 900.0, last: 130.0, age: 130.0 };
+        let ahead = [0.0, 1.0, 26.0, 520.0].map(|t| BG.expected(&often, t));
+        assert!(ahead[0] == 0.0 && ahead.windows(2).all(|e| e[1] > e[0]) && ahead[1] > 5.0, "{ahead:?}");
     }
 
     /// Parameters as fitted to a grocer's customers, of whom some come nearly every day.

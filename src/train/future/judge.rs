@@ -239,6 +239,9 @@ mod tests {
         let spend = r.spend.expect("judged");
         assert!((spend.quality.rmse_purchases - (5.0f64 / 3.0).sqrt()).abs() < 1e-9);
         assert_eq!(spend.sure.intervals["rmse_purchases"], [spend.quality.rmse_purchases; 2]);
+        // 2 · 1, then 2 (2 − 4 + 4 ln 2), then next to nothing.
+        let deviance = (2.0 + 8.0 * 2f64.ln() - 4.0) / 3.0;
+        assert!((spend.quality.deviance_purchases - deviance).abs() < 1e-5, "{spend:?}");
         // Three purchases a day: expected days are 1/3, 2/3 and 0, and 0, 2 and 0 came.
         let days = ((1.0f64 / 9.0 + 16.0 / 9.0) / 3.0).sqrt();
         assert!(spend.quality.rmse_days.is_some_and(|found| (found - days).abs() < 1e-9), "{spend:?}");

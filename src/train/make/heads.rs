@@ -7,7 +7,7 @@ use crate::train::calibrate::{self, Scaling};
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
 use crate::train::fit;
-use crate::train::holdout::View;
+use crate::train::holdout::{Holdout, View};
 use crate::train::judge::{Judged, Unknown};
 use crate::train::metrics::Row;
 use crate::train::network::Network;
@@ -61,8 +61,9 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Fits on what was said of the calibration part.
-    pub fn fit(said: &Said, prepared: &Prepared, config: &Config) -> Self {
+    /// Fits on what was said of the calibration part. The network knows how frequent its classes are: what other customers of the same time say
+    /// of it is chance, what a later time says may be news.
+    pub fn fit(said: &Said, prepared: &Prepared, holdout: &Holdout, config: &Config) -> Self {
         let scaling = |labelled: &Labelled, width: usize, with_bias: bool| {
             let (logits, labels): (Vec<Vec<f32>>, Vec<usize>) = known(labelled, width).map(|l| (l.1.clone(), l.2)).unzip();
             if logits.is_empty() { Scaling::identity(width) } else { calibrate::fit(&logits, &labels, with_bias) }
@@ -73,7 +74,7 @@ impl Heads {
             let below = unknown_below(largest, config.unknown_quantile);
             (scaling, below)
         });
-        Self { satisfaction: scaling(&said.satisfaction, CLASSES, true), classes: classes.collect() }
+        Self { satisfaction: scaling(&said.satisfaction, CLASSES, matches!(holdout, Holdout::Time { .. })), classes: classes.collect() }
     }
 
     /// Rows of satisfaction, with the ratings.

@@ -27,14 +27,21 @@ fn batch(texts: &[(Vec<u32>, Vec<u32>)]) -> Batch<'_> {
         counts: vec![3, 2, 1],
         texts: texts.iter().map(|(tokens, bag)| Text { tokens, bag }).collect(),
         features: wave(12, 1.3),
-        ratings: vec![(0, 2.5), (3, 3.0), (5, 4.2)],
+        ratings: vec![(0, 2.5), (1, 1.0), (3, 3.0), (5, 4.2)],
         classes: vec![vec![(1, 2), (4, 0)], vec![(2, 1)], vec![(3, 0), (5, 1)]],
         carry: Carry { hidden: wave(12, 0.7), previous: wave(9, 0.9), before: wave(9, 1.1), mean: wave(21, 0.4), steps: 2.0 },
     }
 }
 
 fn losses() -> Losses {
-    Losses { mean: 0.5, classes: vec![0.7; 3], smoothing: 0.1, ratings_per_batch: 3.0, labels_per_batch: vec![2.0; 3] }
+    Losses {
+        mean: 0.5,
+        intercept_deviation: 1.0,
+        classes: vec![0.7; 3],
+        smoothing: 0.1,
+        ratings_per_batch: 3.0,
+        labels_per_batch: vec![2.0; 3],
+    }
 }
 
 /// The loss, and its gradients added to `gradients`; with dropout where `rate` is not 0, always with the same masks.

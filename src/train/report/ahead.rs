@@ -102,7 +102,9 @@ fn spend(s: &SpendReport) -> anyhow::Result<String> {
     let differences = |of: fn(&SpendQuality) -> f64| {
         s.baselines.iter().map(move |(name, theirs)| (*name, of(&s.quality) - of(theirs), s.sure.differences.get(name)))
     };
+    let deviance = Figure { name: "deviance of purchases", ..purchases };
     let mut said = purchases.beside("rmse_purchases", differences(|q| q.rmse_purchases));
+    said.extend(deviance.beside("deviance_purchases", differences(|q| q.deviance_purchases)));
     said.extend(amount.beside("rmse_amount", differences(|q| q.rmse_amount)));
     let mut html = format!(
         "<section>\n<h2>spend</h2>\n{}<p>Sums over the customers of one time, the mean of the times that were looked at ({} looks at customers in all), {} days ahead; the \
@@ -125,7 +127,7 @@ fn spend(s: &SpendReport) -> anyhow::Result<String> {
         );
     }
     html += &table("<th></th><th>expected</th><th></th><th>what came</th><th>bias</th><th>as long before</th>", &rows);
-    html += "<h3>Root mean squared error per customer</h3>\n";
+    html += "<h3>Root mean squared error per customer</h3>\n<p>Deviance: the Poisson deviance of purchases, in which an error weighs by what was expected.</p>\n";
     html += &errors(s);
     html += "<div class=\"figures\">\n";
     for (title, deciles) in [("Purchases, by what was expected", &s.deciles.purchases), ("Amount, by what was expected", &s.deciles.amount)]
@@ -170,11 +172,24 @@ fn errors(s: &SpendReport) -> String {
     let biased = |figure: &str| {
         s.sure.intervals.get(figure).map_or(String::new(), |[low, high]| format!("{:+.1} to {:+.1}", 100.0 * low, 100.0 * high))
     };
-    let own = [sure("rmse_purchases", 3), biased("bias_purchases"), sure("rmse_days", 3), sure("rmse_amount", 2), biased("bias_amount")];
-    let row = |(name, q, sure): (&str, &SpendQuality, [String; 5])| {
+    let own = [
+        sure("rmse_purchases", 3),
+        sure("deviance_purchases", 3),
+        biased("bias_purchases"),
+        sure("rmse_days", 3),
+        sure("rmse_amount", 2),
+        biased("bias_amount"),
+    ];
+    let row = |(name, q, sure): (&str, &SpendQuality, [String; 6])| {
         let days = q.rmse_days.map_or("–".to_owned(), |d| format!("{d:.3}"));
-        let cells =
-            [format!("{:.3}", q.rmse_purchases), signed(q.bias_purchases), days, format!("{:.2}", q.rmse_amount), signed(q.bias_amount)];
+        let cells = [
+            format!("{:.3}", q.rmse_purchases),
+            format!("{:.3}", q.deviance_purchases),
+            signed(q.bias_purchases),
+            days,
+            format!("{:.2}", q.rmse_amount),
+            signed(q.bias_amount),
+        ];
         // An interval below its figure: the table is wide enough.
         let below = |interval: String| if interval.is_empty() { interval } else { format!("<br><small>{interval}</small>") };
         let cells: String = cells.iter().zip(sure).map(|(figure, interval)| format!("<td>{figure}{}</td>", below(interval))).collect();
@@ -182,7 +197,7 @@ fn errors(s: &SpendReport) -> String {
     };
     let others = s.baselines.iter().map(|(name, q)| (*name, q, Default::default()));
     let rows: String = [("network", &s.quality, own)].into_iter().chain(others).map(row).collect();
-    let headings = ["purchases", "bias", "days with a purchase", "amount", "bias"].map(|h| format!("<th>{h}</th>")).concat();
+    let headings = ["purchases", "deviance", "bias", "days with a purchase", "amount", "bias"].map(|h| format!("<th>{h}</th>")).concat();
     table(&format!("<th></th>{headings}"), &rows)
 }
 

@@ -49,10 +49,14 @@ pub struct Totals {
     pub amount: f64,
 }
 
-/// Root mean squared errors per customer. Biases are predicted / actual − 1 of the sums; absent where nothing was bought.
+/// Mean errors per customer. Biases are predicted / actual − 1 of the sums; absent where nothing was bought.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SpendQuality {
+    /// Root mean squared error.
     pub rmse_purchases: f64,
+    /// Poisson deviance, 2 (y ln(y / μ) − y + μ) for μ expected and y that came: an error weighs by what was expected, so that the few who buy most do
+    /// not decide alone.
+    pub deviance_purchases: f64,
     /// Of the number of different days with a purchase, which published evaluations count; absent where a bundle does not know how many purchases a day has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rmse_days: Option<f64>,
@@ -100,9 +104,9 @@ struct Expected {
     amount: f64,
 }
 
-/// Rows; squared errors of purchases, days and amount; sums expected and sums that came of purchases and amount.
-const WIDTH: usize = 8;
-const FIGURES: [&str; 5] = ["rmse_purchases", "rmse_days", "rmse_amount", "bias_purchases", "bias_amount"];
+/// Rows; squared errors of purchases, days and amount; sums expected and sums that came of purchases and amount; deviance of purchases.
+const WIDTH: usize = 9;
+const FIGURES: [&str; 6] = ["rmse_purchases", "rmse_days", "rmse_amount", "bias_purchases", "bias_amount", "deviance_purchases"];
 
 fn errors(row: &Row, said: Expected) -> [f64; WIDTH] {
     let (purchases, days, amount) = (f64::from(row.outcome.purchases), f64::from(row.days.came), row.outcome.amount);
@@ -115,20 +119,34 @@ fn errors(row: &Row, said: Expected) -> [f64; WIDTH] {
         said.amount,
         purchases,
         amount,
+        deviance(said.purchases, purchases),
     ]
 }
 
-/// The [`FIGURES`] of sums of [`errors`]; NaN where there is none.
-fn figures(sums: [f64; WIDTH]) -> [f64; 5] {
-    let [n, purchases, days, amount, ..] = sums;
-    let bias = |said: f64, came: f64| if came > 0.0 { said / came - 1.0 } else { f64::NAN };
-    [(purchases / n).sqrt(), (days / n).sqrt(), (amount / n).sqrt(), bias(sums[4], sums[6]), bias(sums[5], sums[7])]
+fn deviance(said: f64, came: f64) -> f64 {
+    // A bound to how sure anybody may be that nothing comes.
+    let said = said.max(1e-6);
+    2.0 * (said - came + if came > 0.0 { came * (came / said).ln() } else { 0.0 })
 }
 
-fn quality(figures: [f64; 5]) -> SpendQuality {
+/// The [`FIGURES`] of sums of [`errors`]; NaN where there is none.
+fn figures(sums: [f64; WIDTH]) -> [f64; 6] {
+    let [n, purchases, days, amount, ..] = sums;
+    let bias = |said: f64, came: f64| if came > 0.0 { said / came - 1.0 } else { f64::NAN };
+    [(purchases / n).sqrt(), (days / n).sqrt(), (amount / n).sqrt(), bias(sums[4], sums[6]), bias(sums[5], sums[7]), sums[8] / n]
+}
+
+fn quality(figures: [f64; 6]) -> SpendQuality {
     let known = |x: f64| x.is_finite().then_some(x);
-    let [rmse_purchases, days, rmse_amount, purchases, amount] = figures;
-    SpendQuality { rmse_purchases, rmse_days: known(days), rmse_amount, bias_purchases: known(purchases), bias_amount: known(amount) }
+    let [rmse_purchases, days, rmse_amount, purchases, amount, deviance_purchases] = figures;
+    SpendQuality {
+        rmse_purchases,
+        deviance_purchases,
+        rmse_days: known(days),
+        rmse_amount,
+        bias_purchases: known(purchases),
+        bias_amount: known(amount),
+    }
 }
 
 /// The report of spend; `None` where nothing is said of it.
@@ -161,8 +179,8 @@ pub fn spend(rows: &[Row], baselines: &Baselines, days: u32, expected: Forecast,
     let who: Vec<_> = own.iter().map(|(r, _)| r.who).collect();
     let (customers, count) = numbers(who.iter().map(|w| w.customer));
     let sums = |rows: &[[f64; WIDTH]]| Sums::new(&customers, count, rows);
-    let under = |sums: Sums<WIDTH>| -> Figures<5> { Box::new(move |weights| figures(sums.under(weights))) };
-    let others: Vec<(&'static str, Figures<5>)> = theirs.iter().map(|(name, rows)| (*name, under(sums(rows)))).collect();
+    let under = |sums: Sums<WIDTH>| -> Figures<6> { Box::new(move |weights| figures(sums.under(weights))) };
+    let others: Vec<(&'static str, Figures<6>)> = theirs.iter().map(|(name, rows)| (*name, under(sums(rows)))).collect();
     let cut = parts(&who, names, &SO_FAR);
     let squared: Vec<Part> = cut.iter().map(|p| Part::new(&p.members, &customers, |i| mine[i][1])).collect();
     let (sure, slices) = compare(FIGURES, count, &under(sums(&mine)), &others, &squared);
