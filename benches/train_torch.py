@@ -118,7 +118,7 @@ def main():
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
             with open(folder + "/train.toml", "w") as settings:
-                settings.write("batch = 16\n")
+                settings.write("batch = 16\nmean_loss = 0.5\nintercept_deviation = 0.0\n")
             run = [rapport, "train", "--interactions", interactions, "--labels", labels, "--out", folder + "/bundle", "--epochs", "1",
                    "--config", folder + "/train.toml"]
             said = subprocess.run(run, check=True, capture_output=True, text=True).stderr

@@ -48,9 +48,9 @@ pub struct Config {
     pub bag_dropout: f32,
     /// Weights of the losses beside 1 for the classes of satisfaction.
     pub mean_loss: f32,
+    pub class_loss: f32,
     /// Standard deviation, in logits, of what all ratings of a customer share and nothing in the sequence tells; 0: nothing.
     pub intercept_deviation: f32,
-    pub class_loss: f32,
     pub smoothing: f32,
     pub min_count: u32,
     pub max_words: usize,
@@ -172,7 +172,7 @@ impl Config {
             ("learning_rate", self.learning_rate, 1.0),
             ("weight_decay", self.weight_decay, 1.0),
             ("mean_loss", self.mean_loss, 100.0),
-            ("intercept_deviation", self.intercept_deviation, 10.0),
+            ("intercept_deviation", self.intercept_deviation, 3.0),
             ("class_loss", self.class_loss, 100.0),
         ];
         for (key, value, most) in positive {
@@ -201,6 +201,7 @@ impl Config {
             filters,
             bag,
             smoothing,
+            dropout,
             bag_dropout,
             mean_loss,
             intercept_deviation,
@@ -287,7 +288,8 @@ mod tests {
         let defaults = flat("", toml::Table::try_from(&config).expect("a table"));
         let names = |keys: Vec<&String>| keys.into_iter().cloned().collect::<BTreeSet<_>>();
         assert_eq!(names(documented.keys().collect()), names(defaults.iter().map(|(key, _)| key).collect()));
-        let shapes = [Shape::Conversations { steps: 1 }, Shape::Sessions { rated: 1 }, Shape::Texts { customers: 1 }];
+        let shapes =
+            [Shape::Conversations { steps: 1, many: false }, Shape::Sessions { rated: 1 }, Shape::Texts { customers: 1, many: false }];
         let suited: Vec<_> = shapes.map(|s| flat("", toml::Table::try_from(s.settings()).expect("a table"))).into();
         for (i, (key, default)) in defaults.iter().enumerate() {
             let (said, follows) = &documented[key];

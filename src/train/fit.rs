@@ -105,7 +105,7 @@ fn pack<'a>(sequences: &[&'a Sequence], from: usize, size: usize, tasks: usize, 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     pub epoch: usize,
-    /// Mean over the steps of the epoch, with dropout and intercepts.
+    /// Mean over the steps of the epoch, with dropout. Both losses are those that are minimised: penalised, where customers have intercepts.
     pub fit: f32,
     /// After the epoch, of the averaged weights on the calibration part, without dropout. Absent where nothing is labelled there.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -264,13 +264,7 @@ fn held_out_loss(network: &Network, data: &Dataset, losses: &Losses, chunk: usiz
         return None;
     }
     let of = |n: usize| n.max(1) as f32;
-    // Nobody's own intercepts are known of a customer who was not learnt from.
-    let losses = Losses {
-        intercept_deviation: 0.0,
-        ratings_per_batch: of(ratings),
-        labels_per_batch: labels.into_iter().map(of).collect(),
-        ..losses.clone()
-    };
+    let losses = Losses { ratings_per_batch: of(ratings), labels_per_batch: labels.into_iter().map(of).collect(), ..losses.clone() };
     let mut order: Vec<&Sequence> = data.sequences.iter().filter(|s| s.steps.iter().any(Step::is_labelled)).collect();
     order.sort_by_key(|s| std::cmp::Reverse(s.steps.len()));
     let mut total = 0.0f64;

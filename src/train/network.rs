@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{cpu, device};
 use super::floats;
-use super::intercepts::{Rated, intercepts};
+use super::intercepts::{LEAST_DEVIATION, Rated, intercepts};
 use super::lookup::{self, Sizes, Tables, Text, to_vec};
 
 /// Classes of satisfaction.
@@ -528,12 +528,12 @@ impl Network {
 
 /// Logits of satisfaction plus what is the customer's own, and the penalty for it.
 fn with_intercepts(logits: Tensor<2>, batch: &Batch<'_>, deviation: f32, device: &Device) -> (Tensor<2>, f32) {
-    if deviation == 0.0 {
+    if deviation < LEAST_DEVIATION {
         return (logits, 0.0);
     }
     let sequences: Vec<usize> = batch.counts.iter().flat_map(|&count| 0..count).collect();
-    let rated = |&(row, mean): &(usize, f32)| Rated { sequence: sequences[row], row, class: super::satisfaction_class(mean) };
-    let (own, penalty) = intercepts(&to_vec(logits.clone()), &batch.ratings.iter().map(rated).collect::<Vec<_>>(), deviation);
+    let of = |&(row, mean): &(usize, f32)| Rated { sequence: sequences[row], row, class: super::satisfaction_class(mean) };
+    let (own, penalty) = intercepts(&to_vec(logits.clone()), &batch.ratings.iter().map(of).collect::<Vec<_>>(), deviation);
     (logits + matrix(own, batch.texts.len(), device), penalty)
 }
 
@@ -545,9 +545,11 @@ fn total_loss(batch: &Batch<'_>, losses: &Losses, graph: Graph, device: &Device)
         let scale = 1.0 / losses.ratings_per_batch;
         let (logits, penalty) = with_intercepts(graph.satisfaction, batch, losses.intercept_deviation, device);
         terms.push(cross_entropy(logits, rows.clone(), labels, 0.0, device).add_scalar(penalty).mul_scalar(scale));
-        let wanted = matrix(batch.ratings.iter().map(|(_, mean)| mean - 3.0).collect(), rows.len(), device);
-        let error = graph.mean.select(0, indices(rows, device)) - wanted;
-        terms.push((error.clone() * error).sum().mul_scalar(losses.mean * scale));
+        if losses.mean > 0.0 {
+            let wanted = matrix(batch.ratings.iter().map(|(_, mean)| mean - 3.0).collect(), rows.len(), device);
+            let error = graph.mean.select(0, indices(rows, device)) - wanted;
+            terms.push((error.clone() * error).sum().mul_scalar(losses.mean * scale));
+        }
     }
     for (i, logits) in graph.classes.into_iter().enumerate() {
         let labelled = &batch.classes[i];

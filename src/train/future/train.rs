@@ -24,7 +24,7 @@ use crate::model::drift::{Column, Histogram};
 use crate::model::future::{GOLDEN, GRAPH, NEXT_NEED};
 use crate::model::{BgNbd, ChurnHead, ClassHead, FutureHead, Horizon, Reference, SpendHead, Watch, return_logit};
 
-use crate::train::calibrate;
+use crate::train::calibrate::{self, Bias};
 use crate::train::config::Config;
 use crate::train::fit::Epoch;
 use crate::train::holdout::Holdout;
@@ -312,7 +312,7 @@ impl<'a> Data<'a> {
                 .collect();
             let returned: Vec<usize> = snapshots.iter().map(|s| usize::from(s.outcome.returned)).collect();
             if returned.contains(&0) && returned.contains(&1) {
-                let scaling = calibrate::fit(&logits, &returned, true);
+                let scaling = calibrate::fit(&logits, &returned, Bias::Labels);
                 let (scale, fitted) = (scaling.scale, scaling.bias[1] - scaling.bias[0]);
                 let level_before = same_level(&logits, scale);
                 *churn = ChurnHead { scale, bias: level_before + level * (fitted - level_before) };
@@ -342,7 +342,7 @@ impl<'a> Data<'a> {
             let labelled = || snapshots.iter().zip(out.needs.chunks(k)).filter_map(|(s, o)| Some((o.to_vec(), s.need? as usize)));
             let step = labelled().count().div_ceil(5000).max(1);
             let (logits, labels): (Vec<Vec<f32>>, Vec<usize>) = labelled().step_by(step).unzip();
-            need.scale = calibrate::fit(&logits, &labels, false).scale;
+            need.scale = calibrate::fit(&logits, &labels, Bias::None).scale;
         }
     }
 

@@ -3,7 +3,7 @@
 //! Knows the network's logits and whose they are.
 
 use super::prepared::{CLASSES, Prepared};
-use crate::train::calibrate::{self, Scaling};
+use crate::train::calibrate::{self, Bias, Scaling};
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
 use crate::train::fit;
@@ -61,20 +61,25 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Fits on what was said of the calibration part. The network knows how frequent its classes are: what other customers of the same time say
-    /// of it is chance, what a later time says may be news.
-    pub fn fit(said: &Said, prepared: &Prepared, holdout: &Holdout, config: &Config) -> Self {
-        let scaling = |labelled: &Labelled, width: usize, with_bias: bool| {
-            let (logits, labels): (Vec<Vec<f32>>, Vec<usize>) = known(labelled, width).map(|l| (l.1.clone(), l.2)).unzip();
-            if logits.is_empty() { Scaling::identity(width) } else { calibrate::fit(&logits, &labels, with_bias) }
+    /// Fits on what was said of the calibration part. How frequent the classes of satisfaction are is known from `fitted`, what the network was fitted
+    /// on: what a few other customers of the same time say of it is chance, what a later time says may be news.
+    pub fn fit(said: &Said, fitted: &Dataset, prepared: &Prepared, holdout: &Holdout, config: &Config) -> Self {
+        let rows = |labelled: &Labelled, width: usize| -> (Vec<Vec<f32>>, Vec<usize>) {
+            known(labelled, width).map(|l| (l.1.clone(), l.2)).unzip()
         };
         let classes = said.classes.iter().zip(&prepared.tasks).map(|(labelled, task)| {
-            let scaling = scaling(labelled, task.labels.len(), false);
+            let (logits, labels) = rows(labelled, task.labels.len());
+            let scaling =
+                if logits.is_empty() { Scaling::identity(task.labels.len()) } else { calibrate::fit(&logits, &labels, Bias::None) };
             let largest = known(labelled, task.labels.len()).map(|l| scaling.apply(&l.1).into_iter().fold(0.0, f32::max)).collect();
             let below = unknown_below(largest, config.unknown_quantile);
             (scaling, below)
         });
-        Self { satisfaction: scaling(&said.satisfaction, CLASSES, matches!(holdout, Holdout::Time { .. })), classes: classes.collect() }
+        let (logits, labels) = rows(&said.satisfaction, CLASSES);
+        let shares = shares(fitted);
+        let follows = if matches!(holdout, Holdout::Time { .. }) { Bias::Labels } else { Bias::Shares(&shares) };
+        let satisfaction = if logits.is_empty() { Scaling::identity(CLASSES) } else { calibrate::fit(&logits, &labels, follows) };
+        Self { satisfaction, classes: classes.collect() }
     }
 
     /// Rows of satisfaction, with the ratings.
@@ -102,6 +107,14 @@ pub fn unknown(rows: &[Judged], classes: usize, below: Option<f32>) -> Option<Un
     let below = below?;
     let largest = |j: &Judged| j.row.p.iter().copied().fold(0.0, f32::max);
     Some(Unknown::of(rows.iter().map(|j| (j.row.label < classes, largest(j) < below))))
+}
+
+/// Shares of the classes of satisfaction; half a label more of each, so that none is 0.
+fn shares(data: &Dataset) -> [f64; CLASSES] {
+    let mut counts = [0.5; CLASSES];
+    data.sequences.iter().flat_map(|s| &s.steps).filter_map(|s| s.satisfaction).for_each(|mean| counts[satisfaction_class(mean)] += 1.0);
+    let all: f64 = counts.iter().sum();
+    counts.map(|n| n / all)
 }
 
 /// Steps with a label that the model knows.

@@ -139,7 +139,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         notes.say(format!("stopped after epoch {}: the loss on the calibration part was lowest after epoch {kept}", epochs.len()));
     }
     notes.stage("calibrating");
-    let heads = Heads::fit(&Said::of(&network, &calibration, &parts.calibrate), &prepared, &holdout, &job.config);
+    let heads = Heads::fit(&Said::of(&network, &calibration, &parts.calibrate), &fitted, &prepared, &holdout, &job.config);
 
     let mut files = prepared.files(&network, behaviour.golden)?;
     files.extend(behaviour.graphs);

@@ -89,6 +89,23 @@ fn check_gradients(rate: f32) {
 }
 
 #[test]
+fn a_customers_intercepts_stand_in_all_its_rated_rows_and_no_others() {
+    let texts = texts();
+    let batch = batch(&texts);
+    let device = cpu();
+    let nothing = || matrix(vec![0.0; 6 * CLASSES], 6, &device);
+    let (logits, penalty) = with_intercepts(nothing(), &batch, 1.0, &device);
+    let logits = to_vec(logits);
+    let row = |i: usize| &logits[i * CLASSES..][..CLASSES];
+    // Rows 0, 3 and 5 are the first sequence, 1 and 4 the second, 2 the third.
+    assert!(row(0) == row(3) && row(3) == row(5) && row(0).iter().any(|x| *x != 0.0), "{logits:?}");
+    assert!(row(1)[0] > 0.1 && row(1) != row(0), "{logits:?}");
+    assert!(row(2) == [0.0; CLASSES] && row(4) == [0.0; CLASSES] && penalty > 0.0, "{logits:?}");
+    let (logits, penalty) = with_intercepts(nothing(), &batch, 0.0, &device);
+    assert!(to_vec(logits).iter().all(|x| *x == 0.0) && penalty == 0.0);
+}
+
+#[test]
 fn chunks_with_carried_state_equal_one_run() {
     let network = Network::new(architecture(), 5);
     let texts = texts();

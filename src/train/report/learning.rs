@@ -13,7 +13,7 @@ pub fn section(report: &Report) -> anyhow::Result<String> {
     let mut plots = String::new();
     let mut said = String::new();
     if report.epochs.iter().any(|e| e.fit != 0.0) {
-        said = "Nothing was fitted on the calibration part but the scale of the probabilities.".into();
+        said = "Nothing was fitted on the calibration part but what turns logits into probabilities.".into();
         if report.kept_epoch < report.epochs.len() {
             said += &format!(" The weights after epoch {} were kept.", report.kept_epoch);
         }
