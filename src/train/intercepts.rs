@@ -21,7 +21,7 @@ pub struct Rated {
     pub class: usize,
 }
 
-/// The intercepts that suit these logits, `[rows][3]` as they are, at 0 where nothing is rated; and their penalty, Σ intercept² / 2 deviation².
+/// The intercepts that suit these logits, `[rows][3]` as they are, at 0 where nothing is rated or a customer has one rating alone; and their penalty, Σ intercept² / 2 deviation².
 ///
 /// At the mode the penalised loss does not change with the intercepts, so its gradient for the logits is that of the loss with the intercepts fixed.
 pub fn intercepts(logits: &[f32], rated: &[Rated], deviation: f32) -> (Vec<f32>, f32) {
@@ -29,7 +29,8 @@ pub fn intercepts(logits: &[f32], rated: &[Rated], deviation: f32) -> (Vec<f32>,
     let mut rated = rated.to_vec();
     rated.sort_by_key(|r| r.sequence);
     let (mut all, mut penalty) = (vec![0.0; logits.len()], 0.0);
-    for ratings in rated.chunk_by(|a, b| a.sequence == b.sequence) {
+    // A single rating shares nothing with others.
+    for ratings in rated.chunk_by(|a, b| a.sequence == b.sequence).filter(|ratings| ratings.len() > 1) {
         let own = mode(logits, ratings, precision);
         for r in ratings {
             all[r.row * CLASSES..][..CLASSES].copy_from_slice(&own);
@@ -87,7 +88,7 @@ mod tests {
     fn no_other_intercepts_have_a_lower_penalised_loss() {
         let mut rng = SmallRng::seed_from_u64(1);
         for deviation in [0.3f32, 1.0, 3.0] {
-            for n in [1, 5, 64] {
+            for n in [2, 5, 64] {
                 let flat: Vec<f32> = (0..n * CLASSES).map(|_| rng.random_range(-2.0f32..2.0)).collect();
                 let any: Vec<Rated> = (0..n).map(|row| Rated { sequence: 0, row, class: rng.random_range(0..CLASSES) }).collect();
                 // Sure of class 1, and right but once.
@@ -125,6 +126,7 @@ mod tests {
     #[test]
     fn a_customer_has_the_same_intercepts_everywhere_and_unrated_rows_none() {
         let logits = vec![0.0; 7 * CLASSES];
+        assert_eq!(intercepts(&logits, &rated(&[1, 0]), 1.0), (logits.clone(), 0.0), "one rating each");
         let (all, _) = intercepts(&logits, &rated(&[1, 0, 1, 0, 1, 2]), 1.0);
         let own = |row: usize| &all[row * CLASSES..][..CLASSES];
         assert_eq!((own(0), own(1)), (own(4), own(5)));

@@ -62,7 +62,8 @@ pub struct Heads {
 
 impl Heads {
     /// Fits on what was said of the calibration part. How frequent the classes of satisfaction are is known from `fitted`, what the network was fitted
-    /// on: what a few other customers of the same time say of it is chance, what a later time says may be news.
+    /// on, and kept where a scale alone would change it: what a few other customers of the same time say of it is chance, what a later time says may be
+    /// news.
     pub fn fit(said: &Said, fitted: &Dataset, prepared: &Prepared, holdout: &Holdout, config: &Config) -> Self {
         let rows = |labelled: &Labelled, width: usize| -> (Vec<Vec<f32>>, Vec<usize>) {
             known(labelled, width).map(|l| (l.1.clone(), l.2)).unzip()
@@ -76,9 +77,15 @@ impl Heads {
             (scaling, below)
         });
         let (logits, labels) = rows(&said.satisfaction, CLASSES);
-        let shares = shares(fitted);
-        let follows = if matches!(holdout, Holdout::Time { .. }) { Bias::Labels } else { Bias::Shares(&shares) };
-        let satisfaction = if logits.is_empty() { Scaling::identity(CLASSES) } else { calibrate::fit(&logits, &labels, follows) };
+        let satisfaction = match holdout {
+            _ if logits.is_empty() => Scaling::identity(CLASSES),
+            Holdout::Time { .. } => calibrate::fit(&logits, &labels, Bias::Labels),
+            Holdout::Customers => {
+                let (scaled, shares) = (calibrate::fit(&logits, &labels, Bias::None), shares(fitted));
+                let off = is_off(&said.satisfaction, &scaled, shares);
+                if off { calibrate::fit(&logits, &labels, Bias::Shares(&shares)) } else { scaled }
+            }
+        };
         Self { satisfaction, classes: classes.collect() }
     }
 
@@ -107,6 +114,18 @@ pub fn unknown(rows: &[Judged], classes: usize, below: Option<f32>) -> Option<Un
     let below = below?;
     let largest = |j: &Judged| j.row.p.iter().copied().fold(0.0, f32::max);
     Some(Unknown::of(rows.iter().map(|j| (j.row.label < classes, largest(j) < below))))
+}
+
+/// Whether the mean probability of some class is further from its share than which customers calibrate explains: by two standard errors over customers.
+fn is_off(labelled: &Labelled, scaling: &Scaling, shares: [f64; CLASSES]) -> bool {
+    let rows: Vec<(usize, Vec<f32>)> = labelled.iter().map(|((sequence, _), logits, _)| (*sequence, scaling.apply(logits))).collect();
+    let n = rows.len() as f64;
+    (0..CLASSES).any(|c| {
+        let p = |row: &(usize, Vec<f32>)| f64::from(row.1[c]);
+        let mean = rows.iter().map(p).sum::<f64>() / n;
+        let of_customers = rows.chunk_by(|a, b| a.0 == b.0).map(|rows| rows.iter().map(|row| p(row) - mean).sum::<f64>());
+        (mean - shares[c]).abs() > 2.0 * of_customers.map(|sum| sum * sum).sum::<f64>().sqrt() / n
+    })
 }
 
 /// Shares of the classes of satisfaction; half a label more of each, so that none is 0.
@@ -140,4 +159,19 @@ fn unknown_below(mut largest: Vec<f32>, quantile: f64) -> Option<f32> {
     }
     largest.sort_by(f32::total_cmp);
     largest.get((largest.len() as f64 * quantile) as usize).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_off_where_customers_cannot_explain_it() {
+        // Forty customers of five rows each, who differ from each other: half are surely satisfied, half are not.
+        let row = |i: usize| ((i / 5, i % 5), if i / 5 % 2 == 0 { vec![0.0, 0.0, 5.0] } else { vec![0.0, 0.0, -5.0] }, 0);
+        let labelled: Labelled = (0..200).map(row).collect();
+        let off =
+            |satisfied: f64| is_off(&labelled, &Scaling::identity(CLASSES), [(1.0 - satisfied) / 2.0, (1.0 - satisfied) / 2.0, satisfied]);
+        assert_eq!([0.2, 0.4, 0.5, 0.6, 0.8].map(off), [true, false, false, false, true]);
+    }
 }
