@@ -142,7 +142,11 @@ fn commands_on_files_say_which_file() {
         &["--input", "/does/not/exist.jsonl"],
     );
     desk.refused(&["score", "--model", "/does/not/exist", "--input", some, "--output", out], 2, &["/does/not/exist", "rapport train"]);
-    desk.refused(&["score", "--model", model, "--input", some, "--output", "/does/not/exist/out.jsonl"], 1, &["/does/not/exist/out.jsonl"]);
+    desk.refused(
+        &["score", "--model", model, "--input", some, "--output", "/does/not/exist/out.jsonl"],
+        2,
+        &["--output", "/does/not/exist/out.jsonl"],
+    );
     desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--as-of", "yesterday"], 2, &["--as-of", "yesterday"]);
     desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--strict"], 1, &["1 scored, 1 rejected", "--strict"]);
     desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--stict"], 2, &["--stict", "--strict"]);
