@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn shares_are_off_where_customers_cannot_explain_it() {
         // Forty customers of five rows each, who differ from each other: half are surely satisfied, half are not.
-        let row = |i: usize| ((i / 5, i % 5), if i / 5 % 2 == 0 { vec![0.0, 0.0, 5.0] } else { vec![0.0, 0.0, -5.0] }, 0);
+        let row = |i: usize| ((i / 5, i % 5), if (i / 5).is_multiple_of(2) { vec![0.0, 0.0, 5.0] } else { vec![0.0, 0.0, -5.0] }, 0);
         let labelled: Labelled = (0..200).map(row).collect();
         let off =
             |satisfied: f64| is_off(&labelled, &Scaling::identity(CLASSES), [(1.0 - satisfied) / 2.0, (1.0 - satisfied) / 2.0, satisfied]);
