@@ -16,6 +16,7 @@ use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 
 use super::demo::find_model;
+use super::output::{check_files, put};
 use super::{load_model, usage, whole};
 use crate::alert::Policies;
 use crate::engine::{Engine, EngineConfig};
@@ -110,6 +111,7 @@ struct Part {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let started = Instant::now();
+    check_files(&[], &args.json.iter().map(|p| ("--json", p.as_path())).collect::<Vec<_>>())?;
     let dir = find_model(args.model.clone())?;
     let model = load_model(&dir)?;
     let scratch = Scratch::new()?;
@@ -173,11 +175,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         swap,
         load_seconds,
     };
-    let json = serde_json::to_string_pretty(&report)? + "\n";
-    match args.json.as_deref() {
-        Some(path) if path.as_os_str() == "-" => return Ok(std::io::stdout().write_all(json.as_bytes())?),
-        Some(path) => std::fs::write(path, json).map_err(|e| usage(format!("--json {}: {e}", path.display())))?,
-        None => {}
+    if let Some(path) = &args.json {
+        put(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+        if path == Path::new("-") {
+            return Ok(());
+        }
     }
     print(&report)
 }

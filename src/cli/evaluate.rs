@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::output::check_files;
+use super::output::{check_files, put};
 use super::{STDOUT, as_bar, engine_settings, load_model, spinner, usage, whole};
 use crate::interaction::Timestamp;
 use crate::train::evaluate::{Report, evaluate};
@@ -42,7 +42,8 @@ pub struct Args {
     /// Where to write the figures as JSON; `-` is standard output, in place of the table.
     #[arg(long, value_name = "F")]
     json: Option<PathBuf>,
-    /// Where to write the figures as a page that stands alone, with plots and parts, as a bundle's report.html.
+    /// Where to write the figures as a page that stands alone, with plots and parts, as a bundle's report.html; `-` is standard
+    /// output, in place of the table.
     #[cfg(feature = "train")]
     #[arg(long, value_name = "F")]
     html: Option<PathBuf>,
@@ -86,22 +87,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     #[cfg(feature = "train")]
     if let Some(path) = &args.html {
-        put("--html", path, &crate::train::page(&report, &what(&args, counts.interactions))?)?;
+        put(path, &crate::train::page(&report, &what(&args, counts.interactions))?)?;
     }
-    let json = serde_json::to_string_pretty(&report)? + "\n";
-    match args.json.as_deref() {
-        Some(path) if path.as_os_str() == "-" => {
-            return std::io::stdout().write_all(json.as_bytes()).context(STDOUT);
-        }
-        Some(path) => put("--json", path, &json)?,
-        None => {}
+    if let Some(path) = &args.json {
+        put(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     }
-    print(&report).context(STDOUT)
-}
-
-fn put(flag: &str, path: &Path, text: &str) -> anyhow::Result<()> {
-    let mut file = std::fs::File::create(path).map_err(|e| usage(format!("{flag} {}: {e}; name a file to write", path.display())))?;
-    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    if args.outputs().iter().any(|(_, path)| *path == Path::new("-")) { Ok(()) } else { print(&report).context(STDOUT) }
 }
 
 /// What was judged, in words.

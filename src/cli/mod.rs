@@ -133,6 +133,12 @@ fn bind_error(error: BindError) -> anyhow::Error {
     }
 }
 
+/// Whether something can be made in a folder: a folder is, and taken away.
+pub fn probe(folder: &Path) -> std::io::Result<()> {
+    let made = folder.join(format!(".{}.probe", std::process::id()));
+    std::fs::create_dir(&made).and_then(|()| std::fs::remove_dir(&made))
+}
+
 /// What failed, where standard output takes nothing.
 const STDOUT: &str = "cannot write standard output";
 

@@ -1,6 +1,6 @@
 //! Output files: JSON Lines, or Parquet whose columns mirror the JSON.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use serde::Serialize;
 
-use super::usage;
+use super::{STDOUT, probe, usage};
 use crate::engine::{ClassScore, Score};
 use crate::interaction::file::remote;
 use crate::interaction::{Name, Timestamp};
@@ -71,7 +71,7 @@ pub fn check_files(inputs: &[(&str, &Path)], outputs: &[(&str, &Path)]) -> anyho
     Ok(())
 }
 
-/// Whether a file can be written here, as far as can be told without writing.
+/// Whether a file can be written here, as far as can be told without writing it.
 fn writable(path: &Path) -> io::Result<()> {
     match path.metadata() {
         Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
@@ -80,9 +80,17 @@ fn writable(path: &Path) -> io::Result<()> {
         Ok(_) => Ok(()),
         Err(_) => {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            if folder.metadata()?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+            probe(folder).map_err(|e| io::Error::new(e.kind(), format!("nothing can be made in {}: {e}", folder.display())))
         }
     }
+}
+
+/// Writes a text whole; `-` is standard output.
+pub(super) fn put(path: &Path, text: &str) -> anyhow::Result<()> {
+    if path == Path::new("-") {
+        return io::stdout().write_all(text.as_bytes()).context(STDOUT);
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The file that a path leads to, by one name; of a file that is to come, its directory's name and its own.
@@ -328,7 +336,7 @@ mod tests {
         for good in [file.as_path(), Path::new("/dev/null"), Path::new("-"), Path::new("new.json"), &dir.path().join("new")] {
             check(good).expect("a place");
         }
-        for bad in [dir.path().to_owned(), dir.path().join("none/new"), file.join("new")] {
+        for bad in [dir.path().to_owned(), dir.path().join("none/new"), file.join("new"), "/proc/new".into()] {
             let error = check(&bad).expect_err("no place");
             assert!(error.contains("--json") && error.contains(&bad.display().to_string()), "{error}");
         }

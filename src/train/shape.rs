@@ -23,6 +23,7 @@ pub enum Shape {
     Conversations {
         /// Steps of the optimiser in an epoch, about, were they of [`CROWD`].
         steps: usize,
+        /// As for [`Shape::Texts`].
         many: bool,
     },
     /// The same, but a customer has one rating: of a session as a whole.

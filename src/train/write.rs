@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use sha2::{Digest, Sha256};
 
-use crate::cli::usage;
+use crate::cli::{probe, usage};
 use crate::model::{Manifest, hex, registry};
 
 /// Refuses a place that a bundle must not replace.
@@ -35,8 +35,7 @@ pub fn check_place(out: &Path) -> anyhow::Result<()> {
     // What cannot be written is better known before anything is fitted.
     let ancestor = out.ancestors().skip(1).map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }).find(|p| p.exists());
     if let Some(place) = ancestor {
-        let probe = place.join(format!(".{}.probe", std::process::id()));
-        fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).map_err(|e| {
+        probe(place).map_err(|e| {
             usage(format!("--out {}: nothing can be made in {}: {e}; name another directory", out.display(), place.display()))
         })?;
     }

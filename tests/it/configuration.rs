@@ -149,6 +149,7 @@ fn commands_on_files_say_which_file() {
     );
     desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--as-of", "yesterday"], 2, &["--as-of", "yesterday"]);
     desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--strict"], 1, &["1 scored, 1 rejected", "--strict"]);
+    desk.refused(&["bench", "--json", "no/such/folder.json"], 2, &["--json no/such/folder.json", "nothing can be made in no/such"]);
     desk.refused(&["score", "--model", model, "--input", some, "--output", out, "--stict"], 2, &["--stict", "--strict"]);
     desk.refused(&["topics", "create", "--brokers", "localhost"], 2, &["log.brokers", "host:port"]);
     desk.refused(&["no-such-command"], 2, &["no-such-command", "--help"]);

@@ -211,6 +211,9 @@ fn evaluation_as_of_a_time_judges_beside_baselines() {
     for part in ["<h2>churn</h2>", "<h2>spend</h2>", "paretonbd", "30 days ahead", "</html>", &shown] {
         assert!(page.contains(part), "{part}: {page}");
     }
+    // Standard output takes the page, whole and alone.
+    let done = run(dir.path(), "evaluate", "--interactions", &["--as-of", &day, "--horizon-days", "30", "--html", "-"]);
+    assert_eq!((done.code, done.stdout == page), (Some(0), true), "{} {}", done.stdout, done.stderr);
     // Nothing is known of what lies beyond the end of the data.
     let done = run(dir.path(), "evaluate", "--interactions", &["--as-of", &day, "--horizon-days", "90"]);
     assert_eq!(done.code, Some(2), "{}", done.stderr);
