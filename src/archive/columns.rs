@@ -12,7 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::SCHEMA;
+use super::{SCHEMA, SCHEMA_KEY};
 use crate::interaction::{Actor, Interaction};
 
 /// Bytes of a row group: what a reader holds at once.
@@ -23,7 +23,7 @@ pub fn properties() -> WriterProperties {
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_bytes(Some(ROW_GROUP))
-        .set_key_value_metadata(Some(vec![KeyValue::new("rapport.schema".into(), SCHEMA.to_owned())]))
+        .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_KEY.into(), SCHEMA.to_owned())]))
         .build()
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::output::{check_files, put};
-use super::{STDOUT, as_bar, engine_settings, load_model, spinner, usage, whole};
+use super::{STDOUT, UNSORTED, as_bar, engine_settings, load_model, spinner, usage, whole};
 use crate::interaction::Timestamp;
 use crate::train::evaluate::{Report, evaluate};
 use crate::train::future::judge::FutureReport;
@@ -82,6 +82,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
+    if counts.late * 100 > counts.interactions + counts.rejected {
+        eprintln!("{} interactions were late: {UNSORTED}", counts.late);
+    }
     if counts.labels_without_interaction > 0 {
         eprintln!("{} labels name no accepted interaction and were left out", counts.labels_without_interaction);
     }
@@ -153,9 +156,12 @@ fn future(report: &FutureReport, out: &mut impl Write) -> std::io::Result<()> {
                 r.n, q.rmse_purchases
             )?;
         }
-        let (expected, actual, before) = (&r.expected, &r.actual, &r.last_period);
-        writeln!(out, "purchases: {} expected, {:.0} came, {:.0} before", expected.purchases, actual.purchases, before.purchases)?;
-        writeln!(out, "amount: {} expected, {:.0} came, {:.0} before", expected.amount, actual.amount, before.amount)?;
+        let (expected, actual, before, new) = (&r.expected, &r.actual, &r.last_period, &r.last_period_newcomers);
+        let mut sums = |what, expected, actual, before, new| {
+            writeln!(out, "{what}: {expected} expected, {actual:.0} came, {before:.0} as long before, {new:.0} of newcomers then")
+        };
+        sums("purchases", expected.purchases, actual.purchases, before.purchases, new.purchases)?;
+        sums("amount", expected.amount, actual.amount, before.amount, new.amount)?;
     }
     if let Some(r) = &report.next_need {
         writeln!(out, "\n{:<24} {:>7} {:>9} {:>9} {:>9}", "", "n", "recall@1", "recall@3", "recall@5")?;

@@ -3,6 +3,7 @@
 //!
 //! Knows scores and interactions; computes no score.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::engine::{Engine, Forecast, Score, forecast};
@@ -13,6 +14,15 @@ pub struct LastPeriod {
     from: Timestamp,
     at: Timestamp,
     days: u32,
+    /// Of customers who had come before these days: what a forecast speaks of.
+    known: Sum,
+    /// Of those who first came within them.
+    newcomers: Sum,
+    currencies: BTreeSet<Box<str>>,
+}
+
+#[derive(Default)]
+struct Sum {
     purchases: u64,
     amount: f64,
 }
@@ -21,14 +31,16 @@ impl LastPeriod {
     /// Over `days` before `at`, which is not part of them.
     pub fn new(at: Timestamp, days: u32) -> Self {
         let from = Timestamp(at.0.saturating_sub(i64::from(days) * Timestamp::MICROS_PER_DAY));
-        Self { from, at, days, purchases: 0, amount: 0.0 }
+        Self { from, at, days, known: Sum::default(), newcomers: Sum::default(), currencies: BTreeSet::new() }
     }
 
-    /// Counts an accepted interaction.
-    pub fn add(&mut self, interaction: &Interaction) {
+    /// Counts an accepted interaction of a customer whose first one was at `first`.
+    pub fn add(&mut self, interaction: &Interaction, first: Timestamp) {
         if &*interaction.kind == "purchase" && (self.from..self.at).contains(&interaction.occurred_at) {
-            self.purchases += 1;
-            self.amount += interaction.amount.unwrap_or(0.0);
+            let sum = if first < self.from { &mut self.known } else { &mut self.newcomers };
+            sum.purchases += 1;
+            sum.amount += interaction.amount.unwrap_or(0.0);
+            self.currencies.extend(interaction.currency.clone());
         }
     }
 }
@@ -65,10 +77,16 @@ impl fmt::Display for Sales<'_> {
         let Self { forecast, bias, last } = self;
         writeln!(
             f,
-            "{} days from {}: {} purchases, amount {} expected (80 % interval)",
+            "{} days from {}: {} purchases, amount {} expected (80 % interval) of the customers known by then",
             last.days, last.at, forecast.purchases, forecast.amount
         )?;
-        writeln!(f, "{} days before: {} purchases, amount {:.0}", last.days, last.purchases, last.amount)?;
+        let LastPeriod { days, known, newcomers, .. } = last;
+        writeln!(f, "{days} days before: {} purchases, amount {:.0} of the customers known before them", known.purchases, known.amount)?;
+        writeln!(f, "and of newcomers, of whom no forecast knows: {} purchases, amount {:.0}", newcomers.purchases, newcomers.amount)?;
+        if last.currencies.len() > 1 {
+            let all: Vec<&str> = last.currencies.iter().map(|c| &**c).collect();
+            writeln!(f, "amounts are in several currencies, added as they are: {}", all.join(", "))?;
+        }
         let percent = |bias: Option<f64>| bias.map_or("not known".to_owned(), |b| format!("{:+.1} %", 100.0 * b));
         match bias {
             Some(b) => write!(

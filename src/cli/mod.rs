@@ -139,6 +139,9 @@ pub fn probe(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir(&made).and_then(|()| std::fs::remove_dir(&made))
 }
 
+/// What to do about many late interactions in a file.
+pub const UNSORTED: &str = "the input is not in time order; sort it by occurred_at, as `rapport score` does with --sort";
+
 /// What failed, where standard output takes nothing.
 const STDOUT: &str = "cannot write standard output";
 

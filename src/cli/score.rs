@@ -232,7 +232,8 @@ impl Scorer {
     fn scored(&mut self, interaction: &Interaction, score: Score) -> anyhow::Result<()> {
         self.counts.scored += 1;
         if let Some(last) = &mut self.last_period {
-            last.add(interaction);
+            let first = self.states.get(&interaction.customer_id).map_or(interaction.occurred_at, |state| state.now.first);
+            last.add(interaction, first);
         }
         if self.as_of.is_none() {
             return self.scores.write(&score);

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::archive::{SCHEMA, SCHEMA_KEY};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit, TimestampMicrosecondType};
@@ -145,9 +146,18 @@ impl Records {
                 None => File::open(path).map_err(|e| error(e.to_string()))?,
             };
             if path.extension().is_some_and(|e| e == "parquet") {
-                let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-                    .and_then(|b| b.build())
-                    .map_err(|e| error(format!("no readable Parquet file: {e}")))?;
+                let unreadable = |e| error(format!("no readable Parquet file: {e}"));
+                let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?;
+                // Files of others name no version.
+                let metadata = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+                if let Some(version) =
+                    metadata.filter(|kv| kv.key == SCHEMA_KEY).filter_map(|kv| kv.value.as_deref()).find(|v| *v != SCHEMA)
+                {
+                    return Err(error(format!(
+                        "{SCHEMA_KEY} is {version}, this build reads {SCHEMA}: read it with the rapport that wrote it, or a newer one"
+                    )));
+                }
+                let reader = builder.build().map_err(unreadable)?;
                 Source::Parquet { reader: Box::new(reader), batch: None, row: 0 }
             } else {
                 Source::Lines(unzipped(file).map_err(|e| error(e.to_string()))?)

@@ -57,3 +57,11 @@ pub struct Dataset {
     /// Rows of the word table that do not start at random.
     pub vectors: Vec<(usize, Vec<f32>)>,
 }
+
+impl Dataset {
+    /// The same tables and tasks, without anyone.
+    pub fn without_sequences(&self) -> Self {
+        let Self { feature_width, vocabulary, bag_rows, ref tasks, ref vectors, .. } = *self;
+        Self { sequences: Vec::new(), feature_width, vocabulary, bag_rows, tasks: tasks.clone(), vectors: vectors.clone() }
+    }
+}

@@ -20,7 +20,7 @@ const UNKNOWN: u32 = 1;
 pub const CONVERSATION: usize = 8;
 
 /// Settings of [`fit`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     pub epochs: usize,
     /// Most steps of the optimiser; 0: no bound.
@@ -116,6 +116,7 @@ pub struct Epoch {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fitted {
     pub network: Network,
+    pub settings: Settings,
     pub epochs: Vec<Epoch>,
     /// The epoch whose weights were kept, from 1 on; the last unless stopped early.
     pub kept: usize,
@@ -221,8 +222,8 @@ pub fn fit(
         watch(Event::Rest { state: &state, epoch_ended: true });
     }
     match state.best {
-        Some(best) => Fitted { network: best.network, epochs: state.epochs, kept: best.epoch },
-        None => Fitted { network: state.network, epochs: state.epochs, kept: 0 },
+        Some(best) => Fitted { network: best.network, settings: settings.clone(), epochs: state.epochs, kept: best.epoch },
+        None => Fitted { network: state.network, settings: settings.clone(), epochs: state.epochs, kept: 0 },
     }
 }
 

@@ -107,7 +107,7 @@ fn resume(checkpoint: &Checkpoint, notes: &mut Notes<'_>) -> (Vec<Trial>, Option
     }
 }
 
-/// Trains as often as the budget says and returns the network with the lowest loss on the calibration part, and every trial. Goes on where
+/// Trains as often as the budget says (once, where nothing is labelled to choose by) and returns the network with the lowest loss on the calibration part, and every trial. Goes on where
 /// `checkpoint` says that an earlier run was broken off, and keeps it up to date.
 pub fn search(
     data: &Dataset,
@@ -141,7 +141,8 @@ pub fn search(
             Some(best) if !loss.is_some_and(|loss| least.is_none_or(|least| loss < least)) => best,
             _ => fitted,
         };
-        if trial >= config.search.budget {
+        // Without a loss there is nothing to choose by.
+        if trial >= config.search.budget || loss.is_none() {
             return (kept, trials);
         }
         best = Some(kept);

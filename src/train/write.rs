@@ -13,13 +13,15 @@ use sha2::{Digest, Sha256};
 use crate::cli::{probe, usage};
 use crate::model::{Manifest, hex, registry};
 
-/// Refuses a place that a bundle must not replace.
+/// Refuses a place that a bundle must not replace. Puts back the bundle that a killed run had moved out of the way there.
 ///
 /// # Errors
 /// A usage error where `out` names no directory, holds something else than a bundle, or lies in a registry, whose bundles never change.
 pub fn check_place(out: &Path) -> anyhow::Result<()> {
-    if out.file_name().is_none() {
-        return Err(usage(format!("--out {} names no directory", out.display())));
+    let old = beside(out, "old")?;
+    if old.exists() && !out.exists() {
+        // A run was killed between the two renames of `write`.
+        fs::rename(&old, out).with_context(|| format!("cannot rename {} to {}", old.display(), out.display()))?;
     }
     // A link to a registered bundle is that bundle.
     for place in [Some(out.to_path_buf()), out.canonicalize().ok()].into_iter().flatten() {
@@ -69,8 +71,7 @@ pub fn write(
     all.push(("manifest.json", &json));
     let parent = parent(out);
     fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
-    let name = out.file_name().ok_or_else(|| usage(format!("--out {} names no directory", out.display())))?.to_string_lossy().into_owned();
-    let (new, old) = (parent.join(format!(".{name}.new")), parent.join(format!(".{name}.old")));
+    let (new, old) = (beside(out, "new")?, beside(out, "old")?);
     for left_over in [&new, &old] {
         if left_over.exists() {
             fs::remove_dir_all(left_over).with_context(|| format!("cannot remove {}", left_over.display()))?;
@@ -94,6 +95,12 @@ pub fn write(
         fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
     Ok(manifest.version)
+}
+
+/// Where a bundle lies before it comes to `out`, or after it has made room.
+fn beside(out: &Path, suffix: &str) -> anyhow::Result<PathBuf> {
+    let name = out.file_name().ok_or_else(|| usage(format!("--out {} names no directory", out.display())))?;
+    Ok(parent(out).join(format!(".{}.{suffix}", name.to_string_lossy())))
 }
 
 fn put_all(new: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {

@@ -113,19 +113,26 @@ fn the_forecast_stands_beside_its_bias_and_the_last_period() {
     let done = rapport(dir.path(), arguments, Duration::from_secs(60));
     assert_eq!(done.code, Some(0), "{}", done.stderr);
 
-    // From the file: purchases of [day 360, day 390), each once.
+    // From the file: purchases of [day 360, day 390), each once, of customers who had come before and of others.
     let mut seen = std::collections::HashSet::new();
-    let (mut purchases, mut amount) = (0, 0.0);
-    for line in input.lines() {
-        let i: Value = serde_json::from_str(line).expect("JSON");
+    let records = || input.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let known: std::collections::HashSet<String> =
+        records().filter(|i| i["occurred_at"].as_str() < Some(&before)).map(|i| i["customer_id"].to_string()).collect();
+    let (mut purchases, mut amount) = ([0; 2], [0.0; 2]);
+    for i in records() {
         let time = i["occurred_at"].as_str().expect("a time");
         if seen.insert(i["id"].to_string()) && i["kind"] == "purchase" && time >= before.as_str() && time < day.as_str() {
-            purchases += 1;
-            amount += i["amount"].as_f64().unwrap_or(0.0);
+            let of = usize::from(!known.contains(&i["customer_id"].to_string()));
+            purchases[of] += 1;
+            amount[of] += i["amount"].as_f64().unwrap_or(0.0);
         }
     }
-    assert!(purchases > 100 && amount > 1_000_000.0 && amount < 2_000_000.0, "{purchases} {amount}");
-    assert!(done.stderr.contains(&format!("\n30 days before: {purchases} purchases, amount {amount:.0}\n")), "{}", done.stderr);
+    assert!(purchases[0] > 100 && purchases[1] == 2 && amount[1] == 1_000_000.0, "{purchases:?} {amount:?}");
+    let said = [
+        format!("\n30 days before: {} purchases, amount {:.0} of the customers known before them\n", purchases[0], amount[0]),
+        format!("\nand of newcomers, of whom no forecast knows: {} purchases, amount {:.0}\n", purchases[1], amount[1]),
+    ];
+    assert!(done.stderr.contains(&said.concat().replace("\n\n", "\n")), "{said:?} {}", done.stderr);
 
     // From the scores.
     let scores = std::fs::read_to_string(&paths[2]).expect("scores");
@@ -156,13 +163,14 @@ fn the_forecast_stands_beside_its_bias_and_the_last_period() {
     }
     let page = std::fs::read_to_string(lapsing().join("bundle/report.html")).expect("a page");
     let row = format!(
-        "<tr><td>purchases</td><td>{:.0}</td><td class=\"interval\">{:.0}–{:.0}</td><td>{:.0}</td><td>{:+.1} %</td><td>{:.0}</td></tr>",
+        "<tr><td>purchases</td><td>{:.0}</td><td class=\"interval\">{:.0}–{:.0}</td><td>{:.0}</td><td>{:+.1} %</td><td>{:.0}</td><td>{:.0}</td></tr>",
         number("/expected/purchases/expected"),
         number("/expected/purchases/low"),
         number("/expected/purchases/high"),
         number("/actual/purchases"),
         bias("purchases"),
-        number("/last_period/purchases")
+        number("/last_period/purchases"),
+        number("/last_period_newcomers/purchases")
     );
     assert!(page.contains(&row), "{row}");
 }

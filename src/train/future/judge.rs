@@ -207,6 +207,7 @@ mod tests {
             },
             outcome: Outcome { returned, purchases: purchases.1, amount: f64::from(purchases.1) * 2.0, need: words::hash(need.1) },
             before: Outcome { purchases: 4, amount: 9.0, ..Outcome::default() },
+            newcomer: false,
             past: Past { purchases: 6.0, ..Past::default() },
             days: row::Days { past: 2, came: purchases.1 / 2 },
             recency: 3.0,

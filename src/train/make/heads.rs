@@ -53,6 +53,23 @@ impl Said {
     }
 }
 
+impl Said {
+    /// Both, as of one data set whose sequences are those of `self` and then those of `other`.
+    pub fn and(self, other: Self) -> Self {
+        let labelled = std::iter::once(&self.satisfaction).chain(&self.classes).flatten();
+        let sequences = labelled.map(|((sequence, _), ..)| sequence + 1).max().unwrap_or(0);
+        let join = |mut these: Labelled, those: Labelled| {
+            these.extend(those.into_iter().map(|((sequence, at), logits, class)| ((sequences + sequence, at), logits, class)));
+            these
+        };
+        Self {
+            satisfaction: join(self.satisfaction, other.satisfaction),
+            ratings: [self.ratings, other.ratings].concat(),
+            classes: self.classes.into_iter().zip(other.classes).map(|(these, those)| join(these, those)).collect(),
+        }
+    }
+}
+
 /// Calibration of every head.
 pub struct Heads {
     pub satisfaction: Scaling,

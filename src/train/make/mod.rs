@@ -3,6 +3,7 @@
 //! Nothing here depends on wall clock, host, path or number of threads. What is set aside is never fitted on, not even at the end.
 
 mod baseline;
+mod crossed;
 mod golden;
 mod heads;
 mod notes;
@@ -31,9 +32,7 @@ use super::report::{self, Report};
 use super::shape::Shape;
 use super::slices::Names;
 use super::vectors::Source;
-use super::{
-    SATISFACTION_CLASSES, TFIDF, fit, future, lineage, membership, reference, satisfaction_class, search, segments, tabular, write,
-};
+use super::{SATISFACTION_CLASSES, TFIDF, future, lineage, membership, reference, satisfaction_class, search, segments, tabular, write};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
 use crate::model::Reference;
@@ -133,27 +132,36 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let read = format!("{} {}", origin.data, prepared.vectors.hash);
     let fingerprint = Fingerprint::new(read, format!("{:?} {architecture:?}", job.config), job.seed);
     let mut checkpoint = Checkpoint::beside(&job.out, fingerprint);
-    let (fit::Fitted { network, epochs, kept }, trials) =
-        search::search(&fitted, &calibration, &architecture, &job.config, job.seed, &mut checkpoint, &mut notes);
-    if kept < epochs.len() {
-        notes.say(format!("stopped after epoch {}: the loss on the calibration part was lowest after epoch {kept}", epochs.len()));
+    let (best, trials) = search::search(&fitted, &calibration, &architecture, &job.config, job.seed, &mut checkpoint, &mut notes);
+    if job.config.search.budget > trials.len() {
+        notes.left_out("the search: no rating and no class is labelled in the calibration part, whose loss would choose".into());
+    }
+    let network = &best.network;
+    if best.kept < best.epochs.len() {
+        let (last, kept) = (best.epochs.len(), best.kept);
+        notes.say(format!("stopped after epoch {last}: the loss on the calibration part was lowest after epoch {kept}"));
     }
     notes.stage("calibrating");
-    let heads = Heads::fit(&Said::of(&network, &calibration, &parts.calibrate), &fitted, &prepared, &holdout, &job.config);
+    let mut calibrating = Said::of(network, &calibration, &parts.calibrate);
+    if matches!(holdout, Holdout::Customers) {
+        calibrating =
+            crossed::said(&fitted, &parts.fit, &calibration, &best, job.seed, &mut notes).into_iter().fold(calibrating, Said::and);
+    }
+    let heads = Heads::fit(&calibrating, &fitted, &prepared, &holdout, &job.config);
 
-    let mut files = prepared.files(&network, behaviour.golden)?;
+    let mut files = prepared.files(network, behaviour.golden)?;
     files.extend(behaviour.graphs);
     let others = Others { dense: behaviour.dense, groups: behaviour.groups };
     let names = Names::of(&recording, others.groups.as_deref());
     let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts, others: &others, names: &names };
     notes.stage("fitting tf-idf and judging");
-    let tasks = judge.tasks(&Said::of(&network, &judged, &parts.judge), &mut files, &mut notes)?;
-    let mut reference = reference::reference(&network, &prepared, &heads, &fitted);
-    let mut manifest = prepared.manifest(job, &recording, &network, &heads, &tasks, &origin);
+    let tasks = judge.tasks(&Said::of(network, &judged, &parts.judge), &mut files, &mut notes)?;
+    let mut reference = reference::reference(network, &prepared, &heads, &fitted);
+    let mut manifest = prepared.manifest(job, &recording, network, &heads, &tasks, &origin);
     manifest.behaviour = behaviour.head;
     notes.stage("looking ahead");
     let learnt = prepared.satisfaction || !prepared.tasks.is_empty();
-    let sequence = learnt.then_some(future::carried::Carried { network: &network, prepared: &prepared });
+    let sequence = learnt.then_some(future::carried::Carried { network, prepared: &prepared });
     let future = future::train::train(&recording, &job.config, holdout, job.seed, sequence, (&others, &names), &mut notes)?;
     notes.stage("comparing and writing");
     if !prepared.satisfaction && prepared.tasks.iter().all(|t| t.auxiliary) && future.is_none() && others.groups.is_none() {
@@ -165,7 +173,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     } else {
         Default::default()
     };
-    let watch = reference::watch(&network, &prepared, &heads, &reference, &judged, |sequence, step| parts.judge[sequence].contains(step));
+    let watch = reference::watch(network, &prepared, &heads, &reference, &judged, |sequence, step| parts.judge[sequence].contains(step));
     let mut outputs = report::shifts(&watch);
     let mut inputs = watch.drift();
     if let Some(seen) = &seen {
@@ -190,8 +198,8 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         model: String::new(),
         data: data(job, &recording, &holdout, &parts, &origin),
         tasks: tasks.clone(),
-        epochs,
-        kept_epoch: kept,
+        epochs: best.epochs,
+        kept_epoch: best.kept,
         trials: if trials.len() > 1 { trials } else { Vec::new() },
         outputs,
         inputs: inputs.into_iter().filter(|d| d.is_input).map(|d| (d.name, d.psi)).collect(),

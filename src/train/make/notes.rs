@@ -1,6 +1,7 @@
 //! What a run says while it works, and what of it the report repeats.
 
 use super::Progress;
+use crate::cli::UNSORTED;
 use crate::train::record::{Counts, Recording};
 
 /// Passes notes on to the caller and remembers what was left out.
@@ -53,7 +54,7 @@ impl<'a> Notes<'a> {
             counts.interactions, counts.labels, counts.rejected, counts.duplicates
         ));
         if counts.late * 100 > counts.interactions + counts.rejected {
-            self.say(format!("{} interactions were late: the input is not in time order, sort it by occurred_at", counts.late));
+            self.say(format!("{} interactions were late: {UNSORTED}", counts.late));
         }
         if counts.labels_without_interaction > 0 {
             self.left_out(format!("{} labels, which name no accepted interaction", counts.labels_without_interaction));

@@ -93,6 +93,24 @@ fn learns_both_tasks_and_the_bundle_serves() {
 }
 
 #[test]
+fn what_was_learnt_by_heart_is_not_believed() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut job = data(dir.path(), true, true, true);
+    let text = fs::read_to_string(&job.interactions[0]).expect("interactions");
+    // Every word is its own, and what it is rated says nothing of any other: some 24 labels are set aside to calibrate, too few to tell.
+    let lines = text
+        .lines()
+        .enumerate()
+        .map(|(i, line)| line.replace("this is", &format!("word{i}")).replace("great", "x").replace("broken and late", "x"));
+    fs::write(&job.interactions[0], lines.map(|line| line.replace("thanks ", "") + "\n").collect::<String>()).expect("temporary file");
+    job.config.epochs = 40;
+    train(&job);
+    let model = Model::load(&job.out).expect("a sound bundle");
+    let scales = [model.manifest.satisfaction.as_ref().expect("a head").scale, model.manifest.classes["intent"].scale];
+    assert!(scales.iter().all(|scale| *scale < 0.5), "{scales:?}");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut job = data(dir.path(), true, true, true);
@@ -151,6 +169,11 @@ fn a_bundle_is_replaced_whole_and_other_directories_are_not() {
     assert_eq!(Model::load(&job.out).expect("a sound bundle").manifest.version, second.version);
     let left: Vec<_> = fs::read_dir(dir.path()).expect("directory").flatten().map(|e| e.file_name()).collect();
     assert_eq!(left.len(), 3, "{left:?}");
+    // Killed after the old bundle was moved away and before the new one came: the old one is back, whatever becomes of the next run.
+    fs::rename(&job.out, dir.path().join(".bundle.old")).expect("a rename");
+    let nobody = Job { until: Some(Timestamp(0)), ..job.clone() };
+    make(&nobody, |_| {}).expect_err("nothing to learn from");
+    assert_eq!(Model::load(&job.out).expect("a sound bundle").manifest.version, second.version);
     job.out = dir.path().to_path_buf();
     let error = make(&job, |_| {}).expect_err("not a bundle").to_string();
     assert!(error.contains("is no model bundle"), "{error}");

@@ -114,19 +114,23 @@ fn spend(s: &SpendReport) -> anyhow::Result<String> {
         s.horizon_days
     );
     let mut rows = String::new();
-    for (name, total, actual, off, last) in [
-        ("purchases", s.expected.purchases, s.actual.purchases, s.quality.bias_purchases, s.last_period.purchases),
-        ("amount", s.expected.amount, s.actual.amount, s.quality.bias_amount, s.last_period.amount),
+    let (last, new) = (&s.last_period, &s.last_period_newcomers);
+    for (name, total, actual, off, last, new) in [
+        ("purchases", s.expected.purchases, s.actual.purchases, s.quality.bias_purchases, last.purchases, new.purchases),
+        ("amount", s.expected.amount, s.actual.amount, s.quality.bias_amount, last.amount, new.amount),
     ] {
         rows += &format!(
-            "<tr><td>{name}</td><td>{:.0}</td><td class=\"interval\">{:.0}–{:.0}</td><td>{actual:.0}</td><td>{}</td><td>{last:.0}</td></tr>\n",
+            "<tr><td>{name}</td><td>{:.0}</td><td class=\"interval\">{:.0}–{:.0}</td><td>{actual:.0}</td><td>{}</td><td>{last:.0}</td><td>{new:.0}</td></tr>\n",
             total.expected,
             total.low,
             total.high,
             signed(off)
         );
     }
-    html += &table("<th></th><th>expected</th><th></th><th>what came</th><th>bias</th><th>as long before</th>", &rows);
+    html += &table(
+        "<th></th><th>expected</th><th></th><th>what came</th><th>bias</th><th>as long before, of who was known then</th><th>and of newcomers</th>",
+        &rows,
+    );
     html += "<h3>Root mean squared error per customer</h3>\n<p>Deviance: the Poisson deviance of purchases, in which an error weighs by what was expected.</p>\n";
     html += &errors(s);
     html += "<div class=\"figures\">\n";

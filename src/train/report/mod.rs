@@ -27,6 +27,10 @@ use super::judge::TaskReport;
 use super::search::Trial;
 use crate::model::Manifest;
 
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
 /// Everything that a report shows. `report.json` is this.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -48,8 +52,8 @@ pub struct Report {
     /// Losses of the network of churn, spend and next need, by epoch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub future_epochs: Vec<Epoch>,
-    /// The one whose weights were kept.
-    #[serde(skip)]
+    /// The one whose weights were kept; 0: there is none.
+    #[serde(skip_serializing_if = "is_zero")]
     pub future_kept_epoch: usize,
     /// Losses of the autoencoder and of the dense network of each target, by epoch.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

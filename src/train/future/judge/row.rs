@@ -19,6 +19,8 @@ pub struct Row {
     pub outcome: Outcome,
     /// What the horizon's length before that time had seen.
     pub before: Outcome,
+    /// Whether the customer first came within that length.
+    pub newcomer: bool,
     pub past: Past,
     /// Different days with a purchase: until then, and those that came within the horizon.
     pub days: Days,
@@ -65,6 +67,7 @@ impl Row {
             ahead,
             outcome: timeline.outcome(upto, until),
             before: timeline.outcome(before, at),
+            newcomer: before == 0,
             past,
             days: Days { past: timeline.purchase_days(0, at), came: timeline.purchase_days(upto, until) },
             recency,

@@ -20,8 +20,10 @@ pub struct SpendReport {
     /// Sums expected with their 80 % intervals.
     pub expected: Forecast,
     pub actual: Totals,
-    /// Sums of the same customers over as many days before.
+    /// Sums over as many days before, of those of the customers who had come before them: what a forecast then would have spoken of.
     pub last_period: Totals,
+    /// Of those who first came within them.
+    pub last_period_newcomers: Totals,
     pub baselines: BTreeMap<&'static str, SpendQuality>,
     #[serde(flatten)]
     pub sure: Intervals,
@@ -37,7 +39,7 @@ impl SpendReport {
         for total in [purchases, amount] {
             (total.expected, total.low, total.high) = (total.expected / n, total.low / n, total.high / n);
         }
-        for sums in [&mut self.actual, &mut self.last_period] {
+        for sums in [&mut self.actual, &mut self.last_period, &mut self.last_period_newcomers] {
             (sums.purchases, sums.amount) = (sums.purchases / n, sums.amount / n);
         }
     }
@@ -202,17 +204,18 @@ pub fn spend(rows: &[Row], baselines: &Baselines, days: u32, expected: Forecast,
         .judged()
     });
     let slices = slices.collect();
-    let totals = |of: fn(&Row) -> Outcome| Totals {
-        purchases: own.iter().map(|(r, _)| f64::from(of(r).purchases)).sum(),
-        amount: own.iter().map(|(r, _)| of(r).amount).sum(),
+    let totals = |of: fn(&Row) -> Option<Outcome>| {
+        let all = || own.iter().filter_map(|(r, _)| of(r));
+        Totals { purchases: all().map(|o| f64::from(o.purchases)).sum(), amount: all().map(|o| o.amount).sum() }
     };
     Some(SpendReport {
         n: own.len(),
         horizon_days: days,
         quality: quality(all(&mine, &mut (0..own.len()))),
         expected,
-        actual: totals(|r| r.outcome),
-        last_period: totals(|r| r.before),
+        actual: totals(|r| Some(r.outcome)),
+        last_period: totals(|r| (!r.newcomer).then_some(r.before)),
+        last_period_newcomers: totals(|r| r.newcomer.then_some(r.before)),
         baselines: theirs.iter().map(|(name, rows)| (*name, quality(all(rows, &mut (0..rows.len()))))).collect(),
         sure,
         deciles: Deciles {
