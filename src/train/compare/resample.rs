@@ -17,7 +17,7 @@ const SURE: f64 = 0.95;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Judged {
     pub head: String,
-    /// `accuracy`; `quadratic`: 1 − half the squared distance of the probabilities from what came true; `purchases`, `amount`: 1 − mean
+    /// `accuracy`; `auroc`, of churn; `quadratic`: 1 − half the squared distance of the probabilities from what came true; `purchases`, `amount`: 1 − mean
     /// |error| over the root mean square of what came true.
     pub measure: &'static str,
     pub n: usize,

@@ -19,6 +19,8 @@ pub(super) struct Rows {
     by_measure: BTreeMap<(String, &'static str), Vec<Row>>,
     /// Sums of the squares of what came true, beside the rows of `spend`.
     squares: BTreeMap<&'static str, f64>,
+    /// Customer, whether it left, and what both said of that.
+    churn: Vec<(u32, bool, [f32; 2])>,
 }
 
 impl Rows {
@@ -64,7 +66,7 @@ impl Rows {
         let came = timeline.outcome(timeline.before(Timestamp(at.0 + 1)), until);
         if let [Some(a), Some(b)] = scores.map(|s| s.churn) {
             let p = [a.probability, b.probability];
-            self.add("churn", "accuracy", customer, p.map(|p| f32::from((p >= 0.5) != came.returned)));
+            self.churn.push((customer as u32, !came.returned, p));
             self.add("churn", "quadratic", customer, p.map(|p| 1.0 - (p - f32::from(!came.returned)).powi(2)));
         }
         if let [Some(a), Some(b)] = scores.map(|s| s.spend) {
@@ -93,8 +95,30 @@ impl Rows {
                 rows.iter_mut().for_each(|(_, values)| *values = values.map(|error| 1.0 - error / scale));
             }
         }
+        let placed = [0, 1].map(|model| placements(self.churn.iter().map(|(_, left, p)| (*left, p[model])).collect()));
+        if let [Some(champion), Some(challenger)] = placed {
+            let rows = self.churn.iter().zip(champion).zip(challenger).map(|(((customer, ..), a), b)| (*customer, [a, b])).collect();
+            self.by_measure.insert(("churn".to_owned(), "auroc"), rows);
+        }
         self.by_measure
     }
+}
+
+/// For each (event, probability) the share of the other kind that it is rightly above or below, a tie counting half: their mean is the area under the ROC
+/// curve (placement values, DeLong et al., 1988). `None` where there is one kind only.
+fn placements(rows: Vec<(bool, f32)>) -> Option<Vec<f32>> {
+    let mut sorted = [false, true].map(|kind| rows.iter().filter(|(event, _)| *event == kind).map(|(_, p)| *p).collect::<Vec<f32>>());
+    sorted.iter_mut().for_each(|p| p.sort_by(f32::total_cmp));
+    if sorted.iter().any(Vec::is_empty) {
+        return None;
+    }
+    let place = |(event, p): (bool, f32)| {
+        let others = &sorted[usize::from(!event)];
+        let (below, upto) = (others.partition_point(|o| *o < p), others.partition_point(|o| *o <= p));
+        let lower = (below + upto) as f64 / (2 * others.len()) as f64;
+        (if event { lower } else { 1.0 - lower }) as f32
+    };
+    Some(rows.into_iter().map(place).collect())
 }
 
 #[cfg(test)]
@@ -143,7 +167,7 @@ mod tests {
         rows.future(0, &timeline, at("2026-01-01T10:00:00Z"), at("2026-01-04T10:00:00Z"), scores);
         let found = rows.finish();
         let values = |head: &str, measure| found[&(head.to_owned(), measure)][0].1;
-        assert_eq!(values("churn", "accuracy"), [1.0, 0.0]);
+        assert_eq!(values("churn", "quadratic").map(|v| (v * 100.0).round()), [99.0, 19.0]);
         assert_eq!((values("spend", "purchases"), values("spend", "amount")), ([1.0, 1.0], [1.0, 0.0]));
         // What comes at the end itself is none of it, and what is later is no next need.
         assert_eq!(values("next_need", "accuracy"), [1.0, 0.0]);
@@ -157,6 +181,19 @@ mod tests {
         rows.future(0, &Timeline::new(&c), at("2026-01-01T10:00:00Z"), at("2026-01-03T10:00:00Z"), scores);
         let found = rows.finish();
         assert!(found.keys().all(|(head, _)| head == "churn"), "{:?}", found.keys());
-        assert_eq!(found[&("churn".to_owned(), "accuracy")][0].1, [1.0, 0.0]);
+        // All of one kind: nothing to tell apart.
+        assert_eq!(found.keys().map(|(_, measure)| *measure).collect::<Vec<_>>(), ["quadratic"]);
+    }
+
+    #[test]
+    fn the_mean_of_placements_is_the_area_under_the_curve() {
+        // Pairs of an event and another: 0.8 is above 0.7 and 0.2; 0.7 ties with 0.7 and is above 0.2; 0.1 is above none: 3.5 of 6.
+        let rows = vec![(true, 0.8), (true, 0.7), (true, 0.1), (false, 0.7), (false, 0.2)];
+        let placed = placements(rows).expect("both kinds");
+        assert_eq!(placed[..3], [1.0, 0.75, 0.0]);
+        let mean = |rows: &[f32]| rows.iter().sum::<f32>() / rows.len() as f32;
+        assert!([&placed[..3], &placed[3..], &placed[..]].iter().all(|rows| (mean(rows) - 3.5 / 6.0).abs() < 1e-6), "{placed:?}");
+        // Only the order counts.
+        assert_eq!(placements(vec![(true, 0.51), (false, 0.5)]), placements(vec![(true, 0.9), (false, 0.1)]));
     }
 }

@@ -85,7 +85,7 @@ fn both_are_judged_at_one_horizon_that_the_data_allows() {
         })
         .collect();
     let expected = [
-        ("churn", "accuracy"),
+        ("churn", "auroc"),
         ("churn", "quadratic"),
         ("next_need", "accuracy"),
         ("next_need", "quadratic"),
