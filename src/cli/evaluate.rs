@@ -88,6 +88,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if counts.labels_without_interaction > 0 {
         eprintln!("{} labels name no accepted interaction and were left out", counts.labels_without_interaction);
     }
+    if let Some(seen) = &report.seen {
+        eprintln!("{seen}");
+    }
     #[cfg(feature = "train")]
     if let Some(path) = &args.html {
         put(path, &crate::train::page(&report, &what(&args, counts.interactions))?)?;

@@ -9,16 +9,17 @@ use std::fmt;
 use crate::engine::{Engine, Forecast, Score, forecast};
 use crate::interaction::{Interaction, Timestamp};
 
-/// Purchases and their amount over the days right before a time.
-pub struct LastPeriod {
+/// Days of a year, after which a season comes again.
+const YEAR: i64 = 365;
+
+/// Purchases and their amount over days of the past that are as many as a forecast looks ahead.
+struct Period {
     from: Timestamp,
-    at: Timestamp,
-    days: u32,
+    until: Timestamp,
     /// Of customers who had come before these days: what a forecast speaks of.
     known: Sum,
     /// Of those who first came within them.
     newcomers: Sum,
-    currencies: BTreeSet<Box<str>>,
 }
 
 #[derive(Default)]
@@ -27,19 +28,46 @@ struct Sum {
     amount: f64,
 }
 
+/// What a forecast is to be seen beside: the days right before it, and the same days of the year before.
+pub struct LastPeriod {
+    at: Timestamp,
+    days: u32,
+    before: Period,
+    year_before: Period,
+    currencies: BTreeSet<Box<str>>,
+}
+
 impl LastPeriod {
-    /// Over `days` before `at`, which is not part of them.
+    /// Of a forecast of `days` from `at` on.
     pub fn new(at: Timestamp, days: u32) -> Self {
-        let from = Timestamp(at.0.saturating_sub(i64::from(days) * Timestamp::MICROS_PER_DAY));
-        Self { from, at, days, known: Sum::default(), newcomers: Sum::default(), currencies: BTreeSet::new() }
+        let back = |days: i64| Timestamp(at.0.saturating_sub(days * Timestamp::MICROS_PER_DAY));
+        let period = |from, until| Period { from, until, known: Sum::default(), newcomers: Sum::default() };
+        let days_long = i64::from(days);
+        Self {
+            at,
+            days,
+            before: period(back(days_long), at),
+            // A horizon beyond a year would reach past `at`.
+            year_before: period(back(YEAR), back(YEAR - days_long.min(YEAR))),
+            currencies: BTreeSet::new(),
+        }
     }
 
     /// Counts an accepted interaction of a customer whose first one was at `first`.
     pub fn add(&mut self, interaction: &Interaction, first: Timestamp) {
-        if &*interaction.kind == "purchase" && (self.from..self.at).contains(&interaction.occurred_at) {
-            let sum = if first < self.from { &mut self.known } else { &mut self.newcomers };
-            sum.purchases += 1;
-            sum.amount += interaction.amount.unwrap_or(0.0);
+        if &*interaction.kind != "purchase" {
+            return;
+        }
+        let mut counted = false;
+        for period in [&mut self.before, &mut self.year_before] {
+            if (period.from..period.until).contains(&interaction.occurred_at) {
+                let sum = if first < period.from { &mut period.known } else { &mut period.newcomers };
+                sum.purchases += 1;
+                sum.amount += interaction.amount.unwrap_or(0.0);
+                counted = true;
+            }
+        }
+        if counted {
             self.currencies.extend(interaction.currency.clone());
         }
     }
@@ -80,9 +108,17 @@ impl fmt::Display for Sales<'_> {
             "{} days from {}: {} purchases, amount {} expected (80 % interval) of the customers known by then",
             last.days, last.at, forecast.purchases, forecast.amount
         )?;
-        let LastPeriod { days, known, newcomers, .. } = last;
+        let LastPeriod { days, before: Period { known, newcomers, .. }, year_before, .. } = last;
         writeln!(f, "{days} days before: {} purchases, amount {:.0} of the customers known before them", known.purchases, known.amount)?;
         writeln!(f, "and of newcomers, of whom no forecast knows: {} purchases, amount {:.0}", newcomers.purchases, newcomers.amount)?;
+        let Period { from, known, .. } = year_before;
+        if known.purchases > 0 && i64::from(*days) <= YEAR {
+            let (purchases, amount) = (known.purchases, known.amount);
+            writeln!(
+                f,
+                "{days} days a year before, from {from}: {purchases} purchases, amount {amount:.0} of the customers known before them"
+            )?;
+        }
         if last.currencies.len() > 1 {
             let all: Vec<&str> = last.currencies.iter().map(|c| &**c).collect();
             writeln!(f, "amounts are in several currencies, added as they are: {}", all.join(", "))?;

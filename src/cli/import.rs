@@ -183,9 +183,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::Csv { files, columns, constants, label_columns, time_format, delimiter, in_file_order } => {
             let mapping =
                 Mapping::new(columns, constants, label_columns, time_format.as_deref(), delimiter).map_err(|e| usage(e.to_string()))?;
+            // Before an output is opened, which empties it.
+            files.check()?;
+            files
+                .inputs
+                .iter()
+                .try_for_each(|path| csv_map::check(path, &mapping))
+                .map_err(|e| if e.is::<MappingError>() { usage(e.to_string()) } else { e })?;
             let sink = if in_file_order { files.sink()? } else { files.sink()?.in_order_of_time() };
-            let import = |path: &Path, sink: &mut Sink| csv_map::import(path, &mapping, sink);
-            files.each_into(sink, import).map_err(|e| if e.is::<MappingError>() { usage(e.to_string()) } else { e })
+            files.each_into(sink, |path: &Path, sink: &mut Sink| csv_map::import(path, &mapping, sink))
         }
         Source::Demo { multidogo, online_retail, seed, out } => {
             let mut sink = Sink::create(Some(&out), None)?.in_order_of_time();
@@ -198,13 +204,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 impl Files {
-    fn sink(&self) -> anyhow::Result<Sink> {
+    fn check(&self) -> anyhow::Result<()> {
         if let Some(missing) = self.inputs.iter().find(|path| !path.is_file()) {
             return Err(usage(format!("{} is no file; name the files of the set", missing.display())));
         }
         let inputs: Vec<(&str, &Path)> = self.inputs.iter().map(|p| ("the input", p.as_path())).collect();
         let outputs = [("--out", &self.out), ("--labels", &self.labels)];
-        check_files(&inputs, &outputs.into_iter().filter_map(|(flag, p)| p.as_deref().map(|p| (flag, p))).collect::<Vec<_>>())?;
+        check_files(&inputs, &outputs.into_iter().filter_map(|(flag, p)| p.as_deref().map(|p| (flag, p))).collect::<Vec<_>>())
+    }
+
+    fn sink(&self) -> anyhow::Result<Sink> {
+        self.check()?;
         Sink::create(self.out.as_deref(), self.labels.as_deref())
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
+use super::output::check_files;
 use super::{number, progress_bar, usage, whole};
 use crate::config::{Config, LogKind, Overrides};
 use crate::interaction::Timestamp;
@@ -174,6 +175,8 @@ fn promote(config: &Config, registry: &Registry, args: &PromoteArgs) -> anyhow::
     if args.interactions.iter().chain(&args.labels).any(|p| p.as_os_str() == "-") {
         return Err(usage("--interactions -: the judgement reads its input more than once, name a file"));
     }
+    let inputs = args.interactions.iter().map(|p| ("--interactions", p.as_path()));
+    check_files(&inputs.chain(args.labels.iter().map(|p| ("--labels", p.as_path()))).collect::<Vec<_>>(), &[])?;
     let lock = registry.lock()?;
     let challenger = super::load_model(&args.bundle)?;
     let champion = champion(config, registry, &lock)?;
@@ -187,7 +190,10 @@ fn promote(config: &Config, registry: &Registry, args: &PromoteArgs) -> anyhow::
     }
     let mut judged = None;
     let refusal = match &champion {
-        None => None,
+        None => {
+            eprintln!("nothing serves yet, so there is nothing to compare {} with: it was not judged", challenger.version);
+            None
+        }
         Some(champion) => {
             let (comparison, refusal) = judge(config, champion, &challenger, args)?;
             judged = comparison;

@@ -74,6 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         states: States::new(),
         alerts: args.alerts.as_deref().map(LineWriter::create).transpose()?,
         rejects: args.rejects.as_deref().map(LineWriter::create).transpose()?,
+        first: None,
         as_of,
         latest: BTreeMap::new(),
         batch: Vec::new(),
@@ -165,6 +166,8 @@ struct Scorer {
     scores: ScoreWriter,
     alerts: Option<LineWriter>,
     rejects: Option<LineWriter>,
+    /// Without them: where and why a record was first rejected.
+    first: Option<String>,
     as_of: Option<Timestamp>,
     /// With `as_of`: the last score of each customer.
     latest: BTreeMap<Box<str>, Score>,
@@ -197,7 +200,13 @@ impl Scorer {
     fn rejected(&mut self, origin: &Origin, reject: &Reject) -> anyhow::Result<()> {
         self.counts.rejected += 1;
         self.counts.late += (reject.class == RejectClass::Late) as u64;
-        let Some(out) = &mut self.rejects else { return Ok(()) };
+        let Some(out) = &mut self.rejects else {
+            let Origin { file, line, .. } = origin;
+            self.first.get_or_insert_with(|| {
+                format!("first rejected, {file}:{line}: {}: {}; --rejects lists all", reject.class.name(), reject.message)
+            });
+            return Ok(());
+        };
         let raw = String::from_utf8_lossy(&origin.raw);
         out.write(&RejectLine { file: &origin.file, line: origin.line, class: reject.class.name(), message: &reject.message, raw: &raw })
     }
@@ -256,6 +265,9 @@ impl Scorer {
             }
         }
         self.scores.finish()?;
+        if let Some(first) = &self.first {
+            eprintln!("{first}");
+        }
         for out in [self.alerts, self.rejects].into_iter().flatten() {
             out.finish()?;
         }

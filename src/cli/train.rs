@@ -129,7 +129,34 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{task} on {} labels set aside: {}{baselines}", report.quality.n, line(&report.quality));
         report.verdicts.iter().for_each(|verdict| eprintln!("  {verdict}"));
     }
+    made.future.iter().for_each(ahead);
     Ok(super::say(&made.version)?)
+}
+
+/// Says how good churn, spend and next need are on what was set aside.
+#[cfg(feature = "train")]
+fn ahead(report: &crate::train::future::judge::FutureReport) {
+    use crate::train::future::judge::{ChurnQuality, NeedQuality, SpendQuality};
+
+    fn beside<T>(own: &T, baselines: &std::collections::BTreeMap<&'static str, T>, line: impl Fn(&T) -> String) -> String {
+        baselines.iter().fold(line(own), |said, (name, theirs)| format!("{said}; {name}: {}", line(theirs)))
+    }
+    let percent = |bias: Option<f64>| bias.map_or("not known".to_owned(), |b| format!("{:+.1} %", 100.0 * b));
+    if let Some(c) = &report.churn {
+        let line = |q: &ChurnQuality| format!("AUROC {:.3}, log-loss {:.3}, calibration error {:.3}", q.auroc, q.log_loss, q.ece);
+        eprintln!("churn on {} looks set aside, {} days ahead: {}", c.n, c.horizon_days, beside(&c.quality, &c.baselines, line));
+    }
+    if let Some(s) = &report.spend {
+        let line = |q: &SpendQuality| {
+            let (purchases, amount) = (percent(q.bias_purchases), percent(q.bias_amount));
+            format!("purchases off by {:.2} (root mean square), bias {purchases}, of amounts {amount}", q.rmse_purchases)
+        };
+        eprintln!("spend on {} looks set aside, {} days ahead: {}", s.n, s.horizon_days, beside(&s.quality, &s.baselines, line));
+    }
+    if let Some(n) = &report.next_need {
+        let line = |q: &NeedQuality| format!("recall@5 {:.3}, recall@1 {:.3}", q.recall_at_5, q.recall_at_1);
+        eprintln!("next need on {} looks set aside: {}", n.n, beside(&n.quality, &n.baselines, line));
+    }
 }
 
 /// Shows how far the present fit is: as a bar on a terminal, as a line now and then in a log.

@@ -1,5 +1,6 @@
 //! Any CSV with a header line, by a mapping of its columns to the fields of an interaction.
 
+use std::io::BufRead;
 use std::path::Path;
 
 use anyhow::Context;
@@ -91,26 +92,50 @@ impl Mapping {
     }
 }
 
+/// A file's rows, and where in them the mapped columns are.
+struct Rows {
+    rows: csv::Reader<Box<dyn BufRead>>,
+    width: usize,
+    columns: Vec<(String, usize)>,
+    labels: Vec<(String, usize)>,
+}
+
+impl Rows {
+    fn open(path: &Path, mapping: &Mapping) -> anyhow::Result<Self> {
+        let mut rows = csv::ReaderBuilder::new().delimiter(mapping.delimiter).flexible(true).from_reader(open(path)?);
+        let header = rows.headers().with_context(|| format!("cannot read {}", path.display()))?.clone();
+        let index = |named: &[(String, String)]| -> Result<Vec<(String, usize)>, MappingError> {
+            let find = |(name, column): &(String, String)| match header.iter().position(|have| have.trim() == column) {
+                Some(index) => Ok((name.clone(), index)),
+                None => {
+                    let there = header.iter().collect::<Vec<_>>().join(", ");
+                    let one = if header.len() == 1 { "; another --delimiter?" } else { "" };
+                    Err(MappingError(format!("{} has no column {column:?} for {name}; it has {there}{one}", path.display())))
+                }
+            };
+            named.iter().map(find).collect()
+        };
+        let (columns, labels) = (index(&mapping.columns)?, index(&mapping.labels)?);
+        Ok(Self { rows, width: header.len(), columns, labels })
+    }
+}
+
+/// Looks for the mapped columns of a file and reads no row.
+///
+/// # Errors
+/// [`MappingError`] where the file lacks a named column; a file that cannot be read.
+pub fn check(path: &Path, mapping: &Mapping) -> anyhow::Result<()> {
+    Rows::open(path, mapping).map(drop)
+}
+
 /// Reads one file. A row without an id gets one of the file's name and its line.
 ///
 /// # Errors
-/// [`MappingError`] where the file lacks a named column; a file that cannot be read or has no good row; output that cannot be written.
+/// As of [`check`]; a file without a good row; output that cannot be written.
 pub fn import(path: &Path, mapping: &Mapping, sink: &mut Sink) -> anyhow::Result<()> {
     let stem = stem(path);
     let before = sink.written();
-    let mut rows = csv::ReaderBuilder::new().delimiter(mapping.delimiter).flexible(true).from_reader(open(path)?);
-    let header = rows.headers().with_context(|| format!("cannot read {}", path.display()))?.clone();
-    let index = |named: &[(String, String)]| -> Result<Vec<(String, usize)>, MappingError> {
-        let find = |(name, column): &(String, String)| match header.iter().position(|have| have.trim() == column) {
-            Some(index) => Ok((name.clone(), index)),
-            None => {
-                let there = header.iter().collect::<Vec<_>>().join(", ");
-                Err(MappingError(format!("{} has no column {column:?} for {name}; it has {there}", path.display())))
-            }
-        };
-        named.iter().map(find).collect()
-    };
-    let (columns, labels) = (index(&mapping.columns)?, index(&mapping.labels)?);
+    let Rows { mut rows, width, columns, labels } = Rows::open(path, mapping)?;
     let mut row = csv::StringRecord::new();
     loop {
         match rows.read_record(&mut row) {
@@ -124,8 +149,8 @@ pub fn import(path: &Path, mapping: &Mapping, sink: &mut Sink) -> anyhow::Result
         }
         let line = row.position().map_or(0, csv::Position::line);
         let place = Place { file: path, line };
-        if row.len() != header.len() {
-            sink.bad(place, format_args!("{} columns, the header has {}", row.len(), header.len()));
+        if row.len() != width {
+            sink.bad(place, format_args!("{} columns, the header has {}", row.len(), width));
             continue;
         }
         let taken = columns.iter().map(|(field, index)| (field.as_str(), row.get(*index).unwrap_or_default()));

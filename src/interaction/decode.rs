@@ -111,7 +111,7 @@ pub fn decode(value: &[u8], options: DecodeOptions<'_>) -> Result<Decoded, Rejec
     if text_cut {
         text = text.map(|t| t[..t.floor_char_boundary(MAX_TEXT_BYTES)].to_owned().into());
     }
-    let amount = fields.number(AMOUNT, 0.0, f64::MAX, "must be a number of at least 0")?;
+    let amount = fields.number(AMOUNT, 0.0, f64::MAX, "must be a number of at least 0; what is paid back is of kind return")?;
     let quantity = fields.number(QUANTITY, 0.0, f64::MAX, "must be a number of at least 0")?;
     let currency = fields.string(CURRENCY)?.map(boxed);
     if currency.as_deref().is_some_and(|c| c.len() != 3 || !c.bytes().all(|b| b.is_ascii_uppercase())) {

@@ -355,7 +355,10 @@ mod tests {
             })
             .collect();
         let said = |row: usize| decoded[row].as_ref().expect_err("rejected").to_string();
-        assert_eq!(said(0), "invalid_field: amount is the string \"NaN\": must be a number of at least 0");
+        assert_eq!(
+            said(0),
+            "invalid_field: amount is the string \"NaN\": must be a number of at least 0; what is paid back is of kind return"
+        );
         assert_eq!(said(1), "invalid_field: quantity is the string \"-inf\": must be a number of at least 0");
         assert_eq!(decoded[2], Ok(None), "null is absent");
         assert_eq!(said(3), "invalid_field: item is the array [\"NaN\"]: must be a string");

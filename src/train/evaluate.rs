@@ -20,7 +20,7 @@ use super::{SATISFACTION_CLASSES, TFIDF, satisfaction_class, tabular, tfidf};
 use crate::alert::Policies;
 use crate::engine::{ClassScore, Engine, EngineConfig, Outcome, Score, States};
 use crate::interaction::{SATISFACTION, Timestamp};
-use crate::model::Model;
+use crate::model::{Model, Training};
 
 /// What `--json` writes.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Report {
     pub tasks: BTreeMap<String, TaskReport>,
     /// Tasks of the future, as of a time.
     pub future: FutureReport,
+    /// What of this the bundle may have been trained on, in words.
+    pub seen: Option<String>,
 }
 
 /// One key per task, whatever it is of.
@@ -41,9 +43,10 @@ impl Serialize for Report {
             #[serde(flatten)]
             future: &'a FutureReport,
         }
-        let mut report = serializer.serialize_struct("Report", 2)?;
+        let mut report = serializer.serialize_struct("Report", 3)?;
         report.serialize_field("model", &self.model)?;
         report.serialize_field("tasks", &Tasks { labelled: &self.tasks, future: &self.future })?;
+        report.serialize_field("seen", &self.seen)?;
         report.end()
     }
 }
@@ -78,7 +81,11 @@ pub fn evaluate(
         })
         .collect();
     let ahead = as_of.filter(|_| model.manifest.future.is_some());
-    anyhow::ensure!(!known.is_empty() || ahead.is_some(), "there is nothing to judge: no label belongs to an accepted interaction");
+    anyhow::ensure!(
+        !known.is_empty() || ahead.is_some(),
+        "there is nothing to judge: no label belongs to an accepted interaction{}",
+        if model.manifest.future.is_some() { "; churn, spend and next need are judged as of a time, --as-of" } else { "" }
+    );
 
     let names = Names::of(&recording, model.behaviour.as_deref());
     let mut judges = Judges::new(&model, names.clone());
@@ -105,12 +112,31 @@ pub fn evaluate(
         Some(at) => future::judge(&mut engine, &states, &recording, &names, at)?,
         None => FutureReport::default(),
     };
-    let report = Report { model: version, tasks: judges.report(&model, &recording, as_of)?, future };
+    let seen = seen(&model.manifest.training, &recording, as_of);
+    let report = Report { model: version, tasks: judges.report(&model, &recording, as_of)?, future, seen };
     anyhow::ensure!(
         !report.tasks.is_empty() || report.future != FutureReport::default(),
         "there is nothing to judge: the model has no head for any task of the labels"
     );
     Ok((report, recording.counts))
+}
+
+/// Says how much of what is judged lies in the time that a bundle was trained on.
+fn seen(training: &Training, recording: &Recording, as_of: Option<Timestamp>) -> Option<String> {
+    let (from, to) = (Timestamp::parse(&training.from).ok()?, Timestamp::parse(&training.to).ok()?);
+    let flatter = "if it was trained on them, these figures flatter it";
+    if let Some(at) = as_of {
+        return (at <= to)
+            .then(|| format!("The bundle was trained on interactions until {to}, and what came from {at} on is judged: {flatter}."));
+    }
+    let labelled = || recording.customers.iter().flat_map(|c| c.items.iter().zip(&c.labels)).filter(|(_, labels)| !labels.is_empty());
+    let within = labelled().filter(|(item, _)| (from..=to).contains(&item.occurred_at)).count();
+    (within > 0).then(|| {
+        format!(
+            "{within} of {} labelled interactions lie in the time that the bundle was trained on, {from} to {to}: {flatter}.",
+            labelled().count()
+        )
+    })
 }
 
 /// The bundle's baseline of a task, where it has one.

@@ -38,7 +38,9 @@ pub fn add(
         baseline.of = Some(BINARY);
         into.baselines.insert(TABULAR, baseline);
     }
-    let verdicts = judged.verdicts.iter().filter(|v| v.contains(TABULAR)).map(|v| v.replace(TABULAR, &format!("{TABULAR} ({BINARY})")));
+    let [own, theirs] = [judged.quality.macro_f1, into.baselines.get(TABULAR).map_or(0.0, |b| b.quality.macro_f1)].map(|f1| 100.0 * f1);
+    let name = format!("{TABULAR} ({BINARY}, of which macro-F1 is {own:.1} against {theirs:.1})");
+    let verdicts = judged.verdicts.iter().filter(|v| v.contains(TABULAR)).map(|v| v.replace(TABULAR, &name));
     into.verdicts.splice(0..0, verdicts.collect::<Vec<_>>());
     Ok(())
 }

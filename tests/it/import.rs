@@ -402,6 +402,9 @@ fn csv_is_mapped_sorted_and_its_faults_are_named() {
         let failed = base(&more);
         assert_eq!(failed.code, Some(code), "{more:?}: {}", failed.stderr);
         assert!(failed.stderr.contains(message), "{more:?}: {message:?} is not in\n{}", failed.stderr);
+        if code == 2 {
+            assert_eq!(fs::read_to_string(&out).expect("interactions"), written, "{more:?}: what was there before stays");
+        }
     }
     let absent = rapport(dir.path(), ["import", "cdnow", "/no/such/file"], Duration::from_secs(60));
     assert_eq!((absent.code, absent.stderr.contains("/no/such/file is no file")), (Some(2), true), "{}", absent.stderr);

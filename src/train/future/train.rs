@@ -31,6 +31,7 @@ use crate::train::holdout::Holdout;
 use crate::train::make::Notes;
 use crate::train::metrics::argmax;
 use crate::train::record::{Recording, customer_share, stop_share};
+use crate::train::reference;
 use crate::train::slices::Names;
 
 /// What a bundle holds of the future.
@@ -152,7 +153,9 @@ pub fn train(
         (GOLDEN.to_owned(), json(serde_json::to_value(export::golden(&net, &head, &columns))?)?),
         (FILE.to_owned(), json(serde_json::to_value(baselines)?)?),
     ]);
-    let (outputs, watch) = data.watch(&head, &net, &known, &unknown);
+    // As in `reference`: by customer, outputs are those of customers who were not fitted on.
+    let told = if holdout == Holdout::Customers && unknown.len() >= reference::FEWEST { &unknown } else { &known };
+    let (outputs, watch) = data.watch(&head, &net, told, &unknown);
     Ok(Some(Made { head, files, report, outputs, watch, epochs, kept_epoch: kept }))
 }
 
@@ -366,7 +369,7 @@ impl<'a> Data<'a> {
         Said { numbers, needs: head.next_need.as_ref().map(first) }
     }
 
-    /// How scores right after interactions are distributed where the network was fitted, and how they are where it was not.
+    /// How scores right after interactions are distributed at `fitted`, and how they are at others.
     fn watch(&self, head: &FutureHead, net: &Net, fitted: &[Snapshot], others: &[Snapshot]) -> (Vec<Column>, Watch) {
         let said = self.said(head, net, fitted);
         let column = |(name, values): (&str, Vec<f32>)| Column { name: name.into(), histogram: Histogram::of_numbers(values) };

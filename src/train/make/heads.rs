@@ -169,9 +169,12 @@ fn who(views: &[View<'_>], (sequence, step): (usize, usize)) -> Who {
     Who { customer: view.number as u32, language: item.language, kind: item.kind, segment: 0, place: step as u32 }
 }
 
+/// Fewest held-out labels of a task that tell where its unknowns begin.
+pub const FEWEST_KNOWN: usize = 200;
+
 /// Quantile of the largest probabilities on known classes; `None` where there are too few to tell.
 fn unknown_below(mut largest: Vec<f32>, quantile: f64) -> Option<f32> {
-    if quantile <= 0.0 || largest.len() < 200 {
+    if quantile <= 0.0 || largest.len() < FEWEST_KNOWN {
         return None;
     }
     largest.sort_by(f32::total_cmp);

@@ -24,7 +24,7 @@ use prepared::json_file;
 
 use super::checkpoint::{Checkpoint, Fingerprint};
 use super::config::Config;
-use super::future::judge::Others;
+use super::future::judge::{FutureReport, Others};
 use super::holdout::{Division, Holdout, Part, View};
 use super::judge::{self, Judged, Task, TaskReport};
 use super::record::{Counts, Recording, Sample, record_sample};
@@ -70,6 +70,8 @@ pub struct Made {
     pub counts: Counts,
     /// Quality on the part that judges, by task.
     pub tasks: BTreeMap<String, TaskReport>,
+    /// The same of churn, spend and next need.
+    pub future: Option<FutureReport>,
 }
 
 /// Where a bundle comes from.
@@ -149,6 +151,15 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     }
     let heads = Heads::fit(&calibrating, &fitted, &prepared, &holdout, &job.config);
 
+    if job.config.unknown_quantile > 0.0 {
+        for (task, _) in prepared.tasks.iter().zip(&heads.classes).filter(|(task, (_, below))| !task.auxiliary && below.is_none()) {
+            let fewest = heads::FEWEST_KNOWN;
+            notes.left_out(format!(
+                "{}_unknown: fewer than {fewest} labels of {} were held out, by which to tell what is none of them",
+                task.name, task.name
+            ));
+        }
+    }
     let mut files = prepared.files(network, behaviour.golden)?;
     files.extend(behaviour.graphs);
     let others = Others { dense: behaviour.dense, groups: behaviour.groups };
@@ -156,7 +167,9 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts, others: &others, names: &names };
     notes.stage("fitting tf-idf and judging");
     let tasks = judge.tasks(&Said::of(network, &judged, &parts.judge), &mut files, &mut notes)?;
-    let mut reference = reference::reference(network, &prepared, &heads, &fitted);
+    let aside = [&calibration, &judged];
+    let unseen = if matches!(holdout, Holdout::Customers) { &aside[..] } else { &[] };
+    let mut reference = reference::reference(network, &prepared, &heads, &fitted, unseen);
     let mut manifest = prepared.manifest(job, &recording, network, &heads, &tasks, &origin);
     manifest.behaviour = behaviour.head;
     notes.stage("looking ahead");
@@ -209,11 +222,11 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         behaviour_losses: behaviour.losses,
         segments: behaviour.profiles,
         anomaly: behaviour.anomaly,
-        future: ahead,
+        future: ahead.clone(),
     };
     let version = write::write(&job.out, manifest, &files, |manifest| report.files(manifest))?;
     checkpoint.remove();
-    Ok(Made { version, counts: recording.counts, tasks })
+    Ok(Made { version, counts: recording.counts, tasks, future: ahead })
 }
 
 /// What the report says of the data.

@@ -86,6 +86,7 @@ fn learns_both_tasks_and_the_bundle_serves() {
     assert!(made.version.starts_with("2024-01-28-"), "{}", made.version);
     let (report, _) =
         evaluate(model, Arc::new(Policies::standard()), &job.interactions, &job.labels, None, None, |_, _| {}).expect("a report");
+    assert!(report.seen.as_deref().is_some_and(|s| s.starts_with("480 of 480 labelled interactions lie in the time")), "{:?}", report.seen);
     let satisfaction = &report.tasks["satisfaction"];
     assert!(satisfaction.quality.accuracy > 0.95, "{satisfaction:?}");
     assert!(satisfaction.baselines["tfidf"].quality.accuracy > 0.95, "{satisfaction:?}");

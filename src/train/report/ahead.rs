@@ -34,6 +34,10 @@ fn churn(c: &ChurnReport) -> anyhow::Result<String> {
     let area = Figure { name: "AUROC", more_is_better: true, points: true };
     let differences = c.baselines.iter().map(|(name, theirs)| (*name, c.quality.auroc - theirs.auroc, c.curves.differences.get(name)));
     let mut said = area.beside("auroc", differences);
+    let loss = Figure { name: "log-loss", more_is_better: false, points: false };
+    let differences =
+        c.baselines.iter().map(|(name, theirs)| (*name, c.quality.log_loss - theirs.log_loss, c.curves.differences.get(name)));
+    said.extend(loss.beside("log_loss", differences));
     let (ece, limit) = (c.quality.ece, c.curves.ece_limit);
     said.push(match ece <= limit {
         true => (Mark::Good, format!("Its probabilities can be believed: calibration error {ece:.3}, at most {limit:.3}.")),
@@ -108,7 +112,8 @@ fn spend(s: &SpendReport) -> anyhow::Result<String> {
     said.extend(amount.beside("rmse_amount", differences(|q| q.rmse_amount)));
     let mut html = format!(
         "<section>\n<h2>spend</h2>\n{}<p>Sums over the customers of one time, the mean of the times that were looked at ({} looks at customers in all), {} days ahead; the \
-         interval holds four times out of five. Bias: how far what was expected is from what came.</p>\n",
+         interval holds four times out of five. Half of the customers who are set aside calibrate and the other half judges, at the same times: how a period \
+         differs from those before is known here in part, and is not when a forecast is made; seasons are not foreseen. Bias: how far what was expected is from what came.</p>\n",
         verdicts(&said),
         s.n,
         s.horizon_days

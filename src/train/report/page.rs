@@ -14,7 +14,7 @@ const STYLE: &str = include_str!("style.css");
 /// The whole page.
 pub fn page(report: &Report) -> anyhow::Result<String> {
     let mut html = beginning(&report.model, &opening(report));
-    html += &judgements(&report.tasks, report.future.as_ref())?;
+    html += &judgements(&report.tasks, report.future.as_ref(), UNSEEN)?;
     if let Some(segments) = &report.segments {
         html += &profiles::section(segments);
     }
@@ -34,7 +34,7 @@ pub fn page(report: &Report) -> anyhow::Result<String> {
 /// A plot that cannot be drawn.
 pub fn judged(report: &evaluate::Report, what: &str) -> anyhow::Result<String> {
     let mut html = beginning(&report.model, what);
-    html += &judgements(&report.tasks, Some(&report.future))?;
+    html += &judgements(&report.tasks, Some(&report.future), report.seen.as_deref().unwrap_or(UNSEEN))?;
     html += "</body>\n</html>\n";
     Ok(html)
 }
@@ -48,8 +48,9 @@ fn beginning(model: &str, opening: &str) -> String {
     )
 }
 
-fn judgements(tasks: &BTreeMap<String, TaskReport>, future: Option<&FutureReport>) -> anyhow::Result<String> {
-    let mut html = summary(tasks, future);
+/// `standing` says how far figures can be believed.
+fn judgements(tasks: &BTreeMap<String, TaskReport>, future: Option<&FutureReport>, standing: &str) -> anyhow::Result<String> {
+    let mut html = summary(tasks, future, standing);
     for (name, judged) in tasks {
         html += &task::section(name, judged)?;
     }
@@ -77,8 +78,10 @@ pub fn between(interval: Option<&Interval>) -> String {
     interval.map_or(String::new(), |[low, high]| format!("{}–{}", percent(*low), percent(*high)))
 }
 
-fn summary(tasks: &BTreeMap<String, TaskReport>, future: Option<&FutureReport>) -> String {
-    let mut html = String::from("<section>\n<h2>How good it is</h2>\n");
+const UNSEEN: &str = "No network, baseline or calibration was fitted on what these figures are of.";
+
+fn summary(tasks: &BTreeMap<String, TaskReport>, future: Option<&FutureReport>, standing: &str) -> String {
+    let mut html = format!("<section>\n<h2>How good it is</h2>\n<p>{}</p>\n", escape(standing));
     if tasks.is_empty() {
         let ahead = future.is_some_and(|f| *f != FutureReport::default());
         html += if ahead {
@@ -88,8 +91,7 @@ fn summary(tasks: &BTreeMap<String, TaskReport>, future: Option<&FutureReport>) 
         };
         return html;
     }
-    html += "<p>No network, baseline or calibration was fitted on what these figures are of. Accuracy, macro-F1 and AUROC \
-             are in per cent, with 95 % intervals from 1,000 resamples of the customers.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>task</th><th>labels</th>\
+    html += "<p>Accuracy, macro-F1 and AUROC are in per cent, with 95 % intervals from 1,000 resamples of the customers.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>task</th><th>labels</th>\
              <th>accuracy</th><th></th><th>macro-F1</th><th></th><th>AUROC</th><th></th><th>log-loss</th><th>calibration error</th><th>at most</th></tr></thead>\n<tbody>\n";
     let area = |a: Option<f64>| a.map_or("–".into(), percent);
     for (name, t) in tasks {

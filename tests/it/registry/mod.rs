@@ -167,6 +167,16 @@ fn lines(customers: usize, turns: usize) -> Vec<String> {
 }
 
 #[test]
+fn the_first_bundle_has_nothing_to_be_compared_with() {
+    let desk = Desk::new();
+    fs::remove_dir_all(desk.file("a")).expect("a folder");
+    desk.refused(&["promote", "b", "--interactions", "nowhere.jsonl"], 2, &["--interactions nowhere.jsonl"]);
+    let promoted = desk.models(&["promote", "b"]);
+    assert_eq!((promoted.code, promoted.stdout.trim()), (Some(0), &*desk.version("b")), "{}", promoted.stderr);
+    assert!(promoted.stderr.contains("nothing serves yet") && promoted.stderr.contains("it was not judged"), "{}", promoted.stderr);
+}
+
+#[test]
 fn a_running_service_takes_up_what_is_promoted_and_rolled_back() {
     let desk = Desk::new();
     let all = lines(40, 12);
