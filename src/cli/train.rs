@@ -155,7 +155,7 @@ fn ahead(report: &crate::train::future::judge::FutureReport) {
     }
     if let Some(n) = &report.next_need {
         let line = |q: &NeedQuality| format!("recall@5 {:.3}, recall@1 {:.3}", q.recall_at_5, q.recall_at_1);
-        eprintln!("next need on {} looks set aside: {}", n.n, beside(&n.quality, &n.baselines, line));
+        eprintln!("next need on {} looks set aside: calibration error {:.3}, {}", n.n, n.ece, beside(&n.quality, &n.baselines, line));
     }
 }
 

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bins of a numeric column, of about equal mass in the reference.
 pub const BINS: usize = 10;
+/// Fewer values in a bin would be more chance than shape.
+const FEWEST_IN_BIN: usize = 10;
 /// Shares below this count as this, so that an empty bin does not make the index infinite.
 const LEAST_SHARE: f64 = 1e-4;
 /// Labels of a reference; rarer ones count as "any other".
@@ -28,18 +30,19 @@ pub enum Histogram {
 }
 
 impl Histogram {
-    /// Bins of equal mass, as far as equal values allow. A constant gets bins below, at and above it.
+    /// Bins of equal mass, ten values or more in each, as far as equal values allow. A constant gets bins below, at and above it.
     ///
     /// An edge lies between two values that differ by more than rounding does: another runtime of the same network must not put a value that
     /// comes often on the other side.
     pub fn of_numbers(mut values: Vec<f32>) -> Self {
         values.retain(|v| v.is_finite());
         values.sort_by(f32::total_cmp);
-        let mut edges: Vec<f32> = Vec::with_capacity(BINS);
+        let bins = (values.len() / FEWEST_IN_BIN).clamp(2, BINS);
+        let mut edges: Vec<f32> = Vec::with_capacity(bins);
         if let (Some(&first), Some(&last)) = (values.first(), values.last()) {
             let rounding = (1e-4 * (last - first)).max(1e-5 * first.abs().max(last.abs())).max(1e-6);
-            edges.extend((1..BINS).filter_map(|i| {
-                let quantile = values[(i * values.len()).div_ceil(BINS) - 1];
+            edges.extend((1..bins).filter_map(|i| {
+                let quantile = values[(i * values.len()).div_ceil(bins) - 1];
                 let next = values.partition_point(|v| *v <= quantile + rounding);
                 let (below, above) = (values[next - 1], *values.get(next)?);
                 Some(below + (above - below) / 2.0)
@@ -300,6 +303,7 @@ mod tests {
             (Some(0), Some(0), Some(1), Some(9))
         );
         assert_eq!(h.bin_of_number(f32::NAN), None);
+        assert_eq!([1, 19, 46, 99].map(|n| Histogram::of_numbers((0..n).map(|i| i as f32).collect()).counts().len()), [3, 2, 4, 9]);
         // Ties: nine tenths of a flag are 0.
         let flag = Histogram::of_numbers((0..100).map(|i| f32::from(u8::from(i % 10 == 0))).collect());
         assert_eq!(flag.counts(), [90, 10]);

@@ -52,14 +52,14 @@ fn run(network: &Network, prepared: &Prepared, heads: &Heads, sequences: &[Seque
 }
 
 /// Fewest steps, of those that were not fitted on, from which outputs are taken.
-pub const FEWEST: usize = 50;
+pub const FEWEST: usize = 20;
 
 /// Histograms: of inputs over the part that was fitted on; of outputs over `unseen`, customers of the same time that were not, for what was learnt by
 /// heart is said more surely than anything to come. Where there are too few of them, over what was fitted on.
-pub fn reference(network: &Network, prepared: &Prepared, heads: &Heads, fitted: &Dataset, unseen: &[&Dataset]) -> Reference {
+pub fn reference(network: &Network, prepared: &Prepared, heads: &Heads, fitted: &Dataset, unseen: Option<&Dataset>) -> Reference {
     let sequences = sample(fitted);
-    let unseen: Vec<Sequence> = unseen.iter().flat_map(|data| sample(data)).collect();
-    let told = if unseen.iter().map(|s| s.steps.len()).sum::<usize>() < FEWEST { &sequences } else { &unseen };
+    let unseen = unseen.map(sample).filter(|sequences| sequences.iter().map(|s| s.steps.len()).sum::<usize>() >= FEWEST);
+    let told = unseen.as_ref().unwrap_or(&sequences);
     let steps = || sequences.iter().flat_map(|s| &s.steps);
     let inputs = prepared.layout.columns().enumerate();
     let inputs = inputs.map(|(i, name)| Column { name, histogram: Histogram::of_numbers(steps().map(|s| s.features[i]).collect()) });

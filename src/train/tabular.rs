@@ -39,8 +39,11 @@ pub fn add(
         into.baselines.insert(TABULAR, baseline);
     }
     let [own, theirs] = [judged.quality.macro_f1, into.baselines.get(TABULAR).map_or(0.0, |b| b.quality.macro_f1)].map(|f1| 100.0 * f1);
-    let name = format!("{TABULAR} ({BINARY}, of which macro-F1 is {own:.1} against {theirs:.1})");
-    let verdicts = judged.verdicts.iter().filter(|v| v.contains(TABULAR)).map(|v| v.replace(TABULAR, &name));
+    let figures = format!(", of which macro-F1 is {own:.1} against {theirs:.1}");
+    let verdicts = judged.verdicts.iter().filter(|v| v.contains(TABULAR)).map(|verdict| {
+        let figures = if verdict.starts_with("The network") { figures.as_str() } else { "" };
+        verdict.replace(TABULAR, &format!("{TABULAR} ({BINARY}{figures})"))
+    });
     into.verdicts.splice(0..0, verdicts.collect::<Vec<_>>());
     Ok(())
 }

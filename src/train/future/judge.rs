@@ -253,6 +253,8 @@ mod tests {
             assert!((found - wanted / 3.0).abs() < 1e-9, "{need:?}");
         }
         assert!((need.baselines["most_frequent"].accuracy - 1.0 / 3.0).abs() < 1e-9);
+        // All say 0.2 of the likeliest; rows of one bin each: 0.8 off once, 0.2 off twice.
+        assert!((need.ece - 0.4).abs() < 1e-6 && need.ece_limit > 0.0, "{need:?}");
     }
 
     #[test]

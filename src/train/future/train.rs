@@ -24,7 +24,7 @@ use crate::model::drift::{Column, Histogram};
 use crate::model::future::{GOLDEN, GRAPH, NEXT_NEED};
 use crate::model::{BgNbd, ChurnHead, ClassHead, FutureHead, Horizon, Reference, SpendHead, Watch, return_logit};
 
-use crate::train::calibrate::{self, Bias};
+use crate::train::calibrate::{self, Bias, Scaling};
 use crate::train::config::Config;
 use crate::train::fit::Epoch;
 use crate::train::holdout::Holdout;
@@ -154,7 +154,11 @@ pub fn train(
         (FILE.to_owned(), json(serde_json::to_value(baselines)?)?),
     ]);
     // As in `reference`: by customer, outputs are those of customers who were not fitted on.
-    let told = if holdout == Holdout::Customers && unknown.len() >= reference::FEWEST { &unknown } else { &known };
+    let (unseen, unknown): (Vec<Snapshot>, Vec<Snapshot>) = match holdout {
+        Holdout::Customers => unknown.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2)),
+        Holdout::Time { .. } => (Vec::new(), unknown),
+    };
+    let told = if unseen.len() >= reference::FEWEST { &unseen } else { &known };
     let (outputs, watch) = data.watch(&head, &net, told, &unknown);
     Ok(Some(Made { head, files, report, outputs, watch, epochs, kept_epoch: kept }))
 }
@@ -432,10 +436,11 @@ fn same_level(logits: &[Vec<f32>], scale: f32) -> f32 {
 }
 
 fn top(head: &ClassHead, logits: &[f32]) -> ClassScore {
+    let p = Scaling { scale: head.scale, bias: vec![0.0; logits.len()] }.apply(logits);
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
     order.truncate(5);
-    ClassScore::Top(order.into_iter().map(|i| ClassProbability { label: head.labels[i].as_str().into(), probability: 0.0 }).collect())
+    ClassScore::Top(order.into_iter().map(|i| ClassProbability { label: head.labels[i].as_str().into(), probability: p[i] }).collect())
 }
 
 #[cfg(test)]

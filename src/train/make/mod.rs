@@ -167,8 +167,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let judge = Judge { job, recording: &recording, prepared: &prepared, heads: &heads, parts: &parts, others: &others, names: &names };
     notes.stage("fitting tf-idf and judging");
     let tasks = judge.tasks(&Said::of(network, &judged, &parts.judge), &mut files, &mut notes)?;
-    let aside = [&calibration, &judged];
-    let unseen = if matches!(holdout, Holdout::Customers) { &aside[..] } else { &[] };
+    let unseen = matches!(holdout, Holdout::Customers).then_some(&calibration);
     let mut reference = reference::reference(network, &prepared, &heads, &fitted, unseen);
     let mut manifest = prepared.manifest(job, &recording, network, &heads, &tasks, &origin);
     manifest.behaviour = behaviour.head;

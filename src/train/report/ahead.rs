@@ -38,11 +38,7 @@ fn churn(c: &ChurnReport) -> anyhow::Result<String> {
     let differences =
         c.baselines.iter().map(|(name, theirs)| (*name, c.quality.log_loss - theirs.log_loss, c.curves.differences.get(name)));
     said.extend(loss.beside("log_loss", differences));
-    let (ece, limit) = (c.quality.ece, c.curves.ece_limit);
-    said.push(match ece <= limit {
-        true => (Mark::Good, format!("Its probabilities can be believed: calibration error {ece:.3}, at most {limit:.3}.")),
-        false => (Mark::Bad, format!("Its probabilities are off: calibration error {ece:.3}, above {limit:.3}.")),
-    });
+    said.push(believed(c.quality.ece, c.curves.ece_limit));
     let mut html = format!(
         "<section>\n<h2>churn</h2>\n{}<p>Of {} looks at customers {} % were followed by {} days without them; {} % were expected.</p>\n",
         verdicts(&said),
@@ -89,6 +85,13 @@ fn churn(c: &ChurnReport) -> anyhow::Result<String> {
     html += &task::slices(&c.slices, "looks", best);
     html += "</section>\n";
     Ok(html)
+}
+
+fn believed(ece: f64, limit: f64) -> (Mark, String) {
+    match ece <= limit {
+        true => (Mark::Good, format!("Its probabilities can be believed: calibration error {ece:.3}, at most {limit:.3}.")),
+        false => (Mark::Bad, format!("Its probabilities are off: calibration error {ece:.3}, above {limit:.3}.")),
+    }
 }
 
 /// Of a row of a table.
@@ -229,9 +232,11 @@ fn next_need(n: &NeedReport) -> anyhow::Result<String> {
     let recall = Figure { name: "recall among the 5 likeliest", more_is_better: true, points: true };
     let differences =
         n.baselines.iter().map(|(name, theirs)| (*name, n.quality.recall_at_5 - theirs.recall_at_5, n.sure.differences.get(name)));
+    let mut said = recall.beside("recall_at_5", differences);
+    said.push(believed(n.ece, n.ece_limit));
     let mut html = format!(
         "<section>\n<h2>next need</h2>\n{}<p>Of {} looks at customers who wanted something afterwards:</p>\n",
-        verdicts(&recall.beside("recall_at_5", differences)),
+        verdicts(&said),
         n.n
     );
     let sure = |figure: &str| between(n.sure.intervals.get(figure));

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Figures, Intervals, Part, Row, compare, numbers};
+use super::{Figures, Intervals, Part, Row, SEED, compare, numbers};
 use crate::customer::words;
 use crate::engine::ClassScore;
-use crate::train::bootstrap::{Interval, Sums};
+use crate::train::bootstrap::{Interval, Sums, calibration_limit};
 use crate::train::future::baselines::Baselines;
+use crate::train::metrics::expected_calibration_error;
 use crate::train::slices::{Names, SO_FAR, parts};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -16,6 +17,9 @@ pub struct NeedReport {
     pub n: usize,
     #[serde(flatten)]
     pub quality: NeedQuality,
+    /// Expected calibration error of the likeliest category, ten bins of equal mass, and what it may be.
+    pub ece: f64,
+    pub ece_limit: f64,
     pub baselines: BTreeMap<&'static str, NeedQuality>,
     #[serde(flatten)]
     pub sure: Intervals,
@@ -69,8 +73,8 @@ fn quality([recall_at_1, recall_at_3, recall_at_5]: [f64; 3]) -> NeedQuality {
 pub fn next_need(rows: &[Row], baselines: &Baselines, names: &Names) -> Option<NeedReport> {
     let judged = |row: &Row| match &row.ahead.next_need {
         Some(ClassScore::Top(top)) if row.outcome.need != 0 => {
-            let top: Vec<u32> = top.iter().map(|t| words::hash(t.label.as_str())).collect();
-            Some((row.who, hits(&top, row.outcome.need), row.outcome.need))
+            let labels: Vec<u32> = top.iter().map(|t| words::hash(t.label.as_str())).collect();
+            Some((row.who, hits(&labels, row.outcome.need), row.outcome.need, f64::from(top.first()?.probability)))
         }
         _ => None,
     };
@@ -83,11 +87,12 @@ pub fn next_need(rows: &[Row], baselines: &Baselines, names: &Names) -> Option<N
     let theirs: Vec<(&'static str, Vec<[f64; WIDTH]>)> = if frequent.is_empty() {
         Vec::new()
     } else {
-        vec![("most_frequent", own.iter().map(|(_, _, label)| hits(&frequent, *label)).collect())]
+        vec![("most_frequent", own.iter().map(|(_, _, label, _)| hits(&frequent, *label)).collect())]
     };
 
     let who: Vec<_> = own.iter().map(|r| r.0).collect();
     let (customers, count) = numbers(who.iter().map(|w| w.customer));
+    let said: Vec<(f64, bool)> = own.iter().map(|(_, hits, _, p)| (*p, hits[1] == 1.0)).collect();
     let under = |rows: &[[f64; WIDTH]]| -> Figures<3> {
         let sums = Sums::new(&customers, count, rows);
         Box::new(move |weights| figures(sums.under(weights)))
@@ -116,6 +121,8 @@ pub fn next_need(rows: &[Row], baselines: &Baselines, names: &Names) -> Option<N
     Some(NeedReport {
         n: own.len(),
         quality: whole,
+        ece: expected_calibration_error(&said, 10),
+        ece_limit: calibration_limit(&said.iter().zip(&customers).map(|((p, _), c)| (*p, Some(*c))).collect::<Vec<_>>(), SEED),
         slices: slices.collect(),
         baselines: theirs.iter().map(|(name, rows)| (*name, quality(all(rows, &mut (0..rows.len()))))).collect(),
         sure,
