@@ -12,7 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::{SCHEMA, SCHEMA_KEY};
+use crate::interaction::file::{SCHEMA, SCHEMA_KEY};
 use crate::interaction::{Actor, Interaction};
 
 /// Bytes of a row group: what a reader holds at once.

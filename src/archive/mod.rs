@@ -25,9 +25,6 @@ use crate::worker::{Backoff, Stop};
 use part::Part;
 use store::Store;
 
-/// Version of the columns, kept in every file under [`SCHEMA_KEY`].
-pub const SCHEMA: &str = "1";
-pub const SCHEMA_KEY: &str = "rapport.schema";
 /// Scores read at once, and how long for: bounds how late a stop is seen.
 const BATCH: usize = 1024;
 const POLL: Duration = Duration::from_millis(250);

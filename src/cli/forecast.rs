@@ -1,5 +1,5 @@
 //! What `rapport score --as-of` says of sales: the sums that are expected, how far off such sums were where training judged them, and what the
-//! last period of the same length brought.
+//! last period of the same length and the same days of the year before brought.
 //!
 //! Knows scores and interactions; computes no score.
 
@@ -34,6 +34,8 @@ pub struct LastPeriod {
     days: u32,
     before: Period,
     year_before: Period,
+    /// When the first customer who buys came.
+    earliest: Timestamp,
     currencies: BTreeSet<Box<str>>,
 }
 
@@ -49,6 +51,7 @@ impl LastPeriod {
             before: period(back(days_long), at),
             // A horizon beyond a year would reach past `at`.
             year_before: period(back(YEAR), back(YEAR - days_long.min(YEAR))),
+            earliest: at,
             currencies: BTreeSet::new(),
         }
     }
@@ -58,17 +61,16 @@ impl LastPeriod {
         if &*interaction.kind != "purchase" {
             return;
         }
-        let mut counted = false;
+        self.earliest = self.earliest.min(first);
         for period in [&mut self.before, &mut self.year_before] {
             if (period.from..period.until).contains(&interaction.occurred_at) {
                 let sum = if first < period.from { &mut period.known } else { &mut period.newcomers };
                 sum.purchases += 1;
                 sum.amount += interaction.amount.unwrap_or(0.0);
-                counted = true;
             }
         }
-        if counted {
-            self.currencies.extend(interaction.currency.clone());
+        if let Some(currency) = interaction.currency.as_ref().filter(|c| !self.currencies.contains(*c)) {
+            self.currencies.insert(currency.clone());
         }
     }
 }
@@ -112,7 +114,8 @@ impl fmt::Display for Sales<'_> {
         writeln!(f, "{days} days before: {} purchases, amount {:.0} of the customers known before them", known.purchases, known.amount)?;
         writeln!(f, "and of newcomers, of whom no forecast knows: {} purchases, amount {:.0}", newcomers.purchases, newcomers.amount)?;
         let Period { from, known, .. } = year_before;
-        if known.purchases > 0 && i64::from(*days) <= YEAR {
+        // With as many days before them, so that there were customers to be known.
+        if last.earliest.0 + i64::from(*days) * Timestamp::MICROS_PER_DAY <= from.0 && i64::from(*days) <= YEAR {
             let (purchases, amount) = (known.purchases, known.amount);
             writeln!(
                 f,

@@ -136,11 +136,15 @@ fn bind_error(error: BindError) -> anyhow::Error {
 /// Whether something can be made in a folder: a folder is, and taken away.
 pub fn probe(folder: &Path) -> std::io::Result<()> {
     let made = folder.join(format!(".{}.probe", std::process::id()));
-    std::fs::create_dir(&made).and_then(|()| std::fs::remove_dir(&made))
+    match std::fs::create_dir(&made) {
+        // Of another process of this number, in another container, or of one that was killed here.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        done => done.and_then(|()| std::fs::remove_dir(&made)),
+    }
 }
 
 /// What to do about many late interactions in a file.
-pub const UNSORTED: &str = "the input is not in time order; sort it by occurred_at, as `rapport score` does with --sort";
+pub const UNSORTED: &str = "the input is not in time order; sort it by occurred_at first (only `rapport score` has --sort)";
 
 /// What failed, where standard output takes nothing.
 const STDOUT: &str = "cannot write standard output";

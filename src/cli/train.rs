@@ -149,7 +149,7 @@ fn ahead(report: &crate::train::future::judge::FutureReport) {
     if let Some(s) = &report.spend {
         let line = |q: &SpendQuality| {
             let (purchases, amount) = (percent(q.bias_purchases), percent(q.bias_amount));
-            format!("purchases off by {:.2} (root mean square), bias {purchases}, of amounts {amount}", q.rmse_purchases)
+            format!("purchases off by {:.2} (root mean square), bias of purchases {purchases}, of amounts {amount}", q.rmse_purchases)
         };
         eprintln!("spend on {} looks set aside, {} days ahead: {}", s.n, s.horizon_days, beside(&s.quality, &s.baselines, line));
     }

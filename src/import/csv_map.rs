@@ -109,7 +109,7 @@ impl Rows {
                 Some(index) => Ok((name.clone(), index)),
                 None => {
                     let there = header.iter().collect::<Vec<_>>().join(", ");
-                    let one = if header.len() == 1 { "; another --delimiter?" } else { "" };
+                    let one = if header.len() == 1 { ". One column only: is --delimiter another?" } else { "" };
                     Err(MappingError(format!("{} has no column {column:?} for {name}; it has {there}{one}", path.display())))
                 }
             };

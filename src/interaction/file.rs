@@ -7,7 +7,6 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::{SCHEMA, SCHEMA_KEY};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit, TimestampMicrosecondType};
@@ -18,6 +17,10 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use serde_json::{Map, Value};
 
 use crate::s3;
+
+/// Version of the columns of an archive's files, kept in each under [`SCHEMA_KEY`].
+pub const SCHEMA: &str = "1";
+pub const SCHEMA_KEY: &str = "rapport.schema";
 
 /// A record file that could not be read; says which and why.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +157,7 @@ impl Records {
                     metadata.filter(|kv| kv.key == SCHEMA_KEY).filter_map(|kv| kv.value.as_deref()).find(|v| *v != SCHEMA)
                 {
                     return Err(error(format!(
-                        "{SCHEMA_KEY} is {version}, this build reads {SCHEMA}: read it with the rapport that wrote it, or a newer one"
+                        "{SCHEMA_KEY} is {version}, this build reads {SCHEMA}: read it with the rapport that wrote it"
                     )));
                 }
                 let reader = builder.build().map_err(unreadable)?;
@@ -284,6 +287,32 @@ fn number(field: &str, x: f64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_another_schema_are_refused() {
+        use arrow::array::{ArrayRef, StringArray};
+        use parquet::arrow::ArrowWriter;
+        use parquet::file::metadata::KeyValue;
+        use parquet::file::properties::WriterProperties;
+
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.parquet");
+        for (version, message) in [(None, None), (Some("1"), None), (Some("2"), Some("rapport.schema is 2, this build reads 1"))] {
+            let metadata = version.map(|v: &str| vec![KeyValue::new(SCHEMA_KEY.into(), v.to_owned())]);
+            let ids: ArrayRef = std::sync::Arc::new(StringArray::from(vec!["i"]));
+            let batch = arrow::array::RecordBatch::try_from_iter([("id", ids)]).expect("a batch");
+            let properties = WriterProperties::builder().set_key_value_metadata(metadata).build();
+            let file = File::create(&path).expect("a file");
+            let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a writer");
+            writer.write(&batch).expect("rows");
+            writer.close().expect("a file");
+            match (Records::open(&path), message) {
+                (Ok(_), None) => {}
+                (Err(e), Some(message)) => assert!(e.to_string().contains(message), "{e}"),
+                (opened, _) => panic!("{version:?}: {:?}", opened.err()),
+            }
+        }
+    }
 
     #[test]
     fn a_directory_stands_for_its_files_in_the_order_of_their_names() {

@@ -112,7 +112,7 @@ pub fn evaluate(
         Some(at) => future::judge(&mut engine, &states, &recording, &names, at)?,
         None => FutureReport::default(),
     };
-    let seen = seen(&model.manifest.training, &recording, as_of);
+    let seen = seen(&model.manifest.training, &recording, as_of, future != FutureReport::default());
     let report = Report { model: version, tasks: judges.report(&model, &recording, as_of)?, future, seen };
     anyhow::ensure!(
         !report.tasks.is_empty() || report.future != FutureReport::default(),
@@ -121,22 +121,26 @@ pub fn evaluate(
     Ok((report, recording.counts))
 }
 
-/// Says how much of what is judged lies in the time that a bundle was trained on.
-fn seen(training: &Training, recording: &Recording, as_of: Option<Timestamp>) -> Option<String> {
+/// Says how much of what is judged lies in the time that a bundle was trained on: labels, of interactions before `as_of` where that is given, and what came
+/// from then on where `ahead` was judged.
+fn seen(training: &Training, recording: &Recording, as_of: Option<Timestamp>, ahead: bool) -> Option<String> {
     let (from, to) = (Timestamp::parse(&training.from).ok()?, Timestamp::parse(&training.to).ok()?);
-    let flatter = "if it was trained on them, these figures flatter it";
-    if let Some(at) = as_of {
-        return (at <= to)
-            .then(|| format!("The bundle was trained on interactions until {to}, and what came from {at} on is judged: {flatter}."));
-    }
-    let labelled = || recording.customers.iter().flat_map(|c| c.items.iter().zip(&c.labels)).filter(|(_, labels)| !labels.is_empty());
+    let labelled = || {
+        let all = recording.customers.iter().flat_map(|c| c.items.iter().zip(&c.labels));
+        all.filter(|(item, labels)| !labels.is_empty() && as_of.is_none_or(|t| item.occurred_at < t))
+    };
     let within = labelled().filter(|(item, _)| (from..=to).contains(&item.occurred_at)).count();
-    (within > 0).then(|| {
-        format!(
-            "{within} of {} labelled interactions lie in the time that the bundle was trained on, {from} to {to}: {flatter}.",
+    let mut said = Vec::new();
+    if within > 0 {
+        said.push(format!(
+            "{within} of {} labelled interactions lie in the time that the bundle was trained on, {from} to {to}",
             labelled().count()
-        )
-    })
+        ));
+    }
+    if let Some(at) = as_of.filter(|at| ahead && *at <= to) {
+        said.push(format!("what came from {at} on is judged, and the bundle was trained on interactions until {to}"));
+    }
+    (!said.is_empty()).then(|| format!("{}: if it was trained on them, these figures flatter it.", said.join("; ")))
 }
 
 /// The bundle's baseline of a task, where it has one.

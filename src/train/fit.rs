@@ -120,6 +120,8 @@ pub struct Fitted {
     pub epochs: Vec<Epoch>,
     /// The epoch whose weights were kept, from 1 on; the last unless stopped early.
     pub kept: usize,
+    /// Steps that the optimiser took.
+    pub steps: usize,
 }
 
 impl Fitted {
@@ -222,8 +224,10 @@ pub fn fit(
         watch(Event::Rest { state: &state, epoch_ended: true });
     }
     match state.best {
-        Some(best) => Fitted { network: best.network, settings: settings.clone(), epochs: state.epochs, kept: best.epoch },
-        None => Fitted { network: state.network, settings: settings.clone(), epochs: state.epochs, kept: 0 },
+        Some(best) => {
+            Fitted { network: best.network, settings: settings.clone(), epochs: state.epochs, kept: best.epoch, steps: state.steps }
+        }
+        None => Fitted { network: state.network, settings: settings.clone(), epochs: state.epochs, kept: 0, steps: state.steps },
     }
 }
 

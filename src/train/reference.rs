@@ -1,4 +1,4 @@
-//! The distributions of a network's inputs and outputs over the part that it was fitted on, and how those of the judged part differ.
+//! The distributions of a network's inputs and outputs where it was trained, and how those of the judged part differ.
 //!
 //! Knows the network, its calibration and sequences; the bins are those of [`crate::model::drift`].
 
@@ -53,6 +53,8 @@ fn run(network: &Network, prepared: &Prepared, heads: &Heads, sequences: &[Seque
 
 /// Fewest steps, of those that were not fitted on, from which outputs are taken.
 pub const FEWEST: usize = 20;
+/// Fewest of them for each label of a task, for the same.
+pub const ROWS_PER_LABEL: usize = 10;
 
 /// Histograms: of inputs over the part that was fitted on; of outputs over `unseen`, customers of the same time that were not, for what was learnt by
 /// heart is said more surely than anything to come. Where there are too few of them, over what was fitted on.
@@ -74,6 +76,21 @@ pub fn reference(network: &Network, prepared: &Prepared, heads: &Heads, fitted: 
             tasks.entry(task.to_owned()).or_default().push(label.to_owned());
         }
     });
+    // Of many labels some are missing in a few steps, which would look like drift for good.
+    let few: Vec<&str> = prepared
+        .tasks
+        .iter()
+        .filter(|t| tasks.get(&*t.name).is_some_and(|said| said.len() < ROWS_PER_LABEL * t.labels.len()))
+        .map(|t| &*t.name)
+        .collect();
+    if !few.is_empty() && unseen.is_some() {
+        tasks.retain(|task, _| !few.contains(&task.as_str()));
+        run(network, prepared, heads, &sequences, |said| {
+            for (task, label) in said.labels.into_iter().filter(|(task, _)| few.contains(task)) {
+                tasks.entry(task.to_owned()).or_default().push(label.to_owned());
+            }
+        });
+    }
     let mut outputs = Vec::new();
     if prepared.satisfaction {
         outputs.push(Column { name: "satisfaction.dissatisfied".into(), histogram: Histogram::of_numbers(dissatisfied) });

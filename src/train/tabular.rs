@@ -38,13 +38,13 @@ pub fn add(
         baseline.of = Some(BINARY);
         into.baselines.insert(TABULAR, baseline);
     }
-    let [own, theirs] = [judged.quality.macro_f1, into.baselines.get(TABULAR).map_or(0.0, |b| b.quality.macro_f1)].map(|f1| 100.0 * f1);
-    let figures = format!(", of which macro-F1 is {own:.1} against {theirs:.1}");
-    let verdicts = judged.verdicts.iter().filter(|v| v.contains(TABULAR)).map(|verdict| {
-        let figures = if verdict.starts_with("The network") { figures.as_str() } else { "" };
-        verdict.replace(TABULAR, &format!("{TABULAR} ({BINARY}{figures})"))
-    });
-    into.verdicts.splice(0..0, verdicts.collect::<Vec<_>>());
+    let verdicts = judged.verdicts.iter().filter(|v| v.contains(TABULAR)).map(|v| v.replace(TABULAR, &format!("{TABULAR} ({BINARY})")));
+    let mut verdicts: Vec<String> = verdicts.collect();
+    if let (Some(first), Some(theirs)) = (verdicts.first_mut(), into.baselines.get(TABULAR)) {
+        let [own, theirs] = [judged.quality.macro_f1, theirs.quality.macro_f1].map(|f1| 100.0 * f1);
+        *first += &format!(" Macro-F1 of {BINARY}: {own:.1} against {theirs:.1}.");
+    }
+    into.verdicts.splice(0..0, verdicts);
     Ok(())
 }
 

@@ -19,8 +19,9 @@ use crate::model::{Manifest, hex, registry};
 /// A usage error where `out` names no directory, holds something else than a bundle, or lies in a registry, whose bundles never change.
 pub fn check_place(out: &Path) -> anyhow::Result<()> {
     let old = beside(out, "old")?;
-    if old.exists() && !out.exists() {
+    if old.join("manifest.json").exists() && !out.exists() {
         // A run was killed between the two renames of `write`.
+        eprintln!("{} is put back: an earlier run was killed before the new bundle took its place", out.display());
         fs::rename(&old, out).with_context(|| format!("cannot rename {} to {}", old.display(), out.display()))?;
     }
     // A link to a registered bundle is that bundle.

@@ -127,7 +127,7 @@ fn the_forecast_stands_beside_its_bias_and_the_last_period() {
             amount[of] += i["amount"].as_f64().unwrap_or(0.0);
         }
     }
-    assert!(purchases[0] > 100 && purchases[1] == 2 && amount[1] == 1_000_000.0, "{purchases:?} {amount:?}");
+    assert!(purchases[0] > 100 && purchases[1] > 2 && (1e6..2e6).contains(&amount[1]) && amount[0] < 1e6, "{purchases:?} {amount:?}");
     let said = [
         format!("\n30 days before: {} purchases, amount {:.0} of the customers known before them\n", purchases[0], amount[0]),
         format!("\nand of newcomers, of whom no forecast knows: {} purchases, amount {:.0}\n", purchases[1], amount[1]),

@@ -95,7 +95,7 @@ impl Rows {
                 rows.iter_mut().for_each(|(_, values)| *values = values.map(|error| 1.0 - error / scale));
             }
         }
-        let placed = [0, 1].map(|model| placements(self.churn.iter().map(|(_, left, p)| (*left, p[model])).collect()));
+        let placed = [0, 1].map(|model| areas(self.churn.iter().map(|(_, left, p)| (*left, p[model])).collect()));
         if let [Some(champion), Some(challenger)] = placed {
             let rows = self.churn.iter().zip(champion).zip(challenger).map(|(((customer, ..), a), b)| (*customer, [a, b])).collect();
             self.by_measure.insert(("churn".to_owned(), "auroc"), rows);
@@ -104,9 +104,10 @@ impl Rows {
     }
 }
 
-/// For each (event, probability) the share of the other kind that it is rightly above or below, a tie counting half: their mean is the area under the ROC
-/// curve (placement values, DeLong et al., 1988). `None` where there is one kind only.
-fn placements(rows: Vec<(bool, f32)>) -> Option<Vec<f32>> {
+/// For each (event, probability) a value whose mean is the area under the ROC curve, and the spread of whose mean is that of the area. The share of the other
+/// kind that a row is rightly above or below, a tie counting half, is its placement (DeLong et al., 1988); how far that is from the area counts the more the rarer
+/// the row's kind is. `None` where there is one kind only.
+fn areas(rows: Vec<(bool, f32)>) -> Option<Vec<f32>> {
     let mut sorted = [false, true].map(|kind| rows.iter().filter(|(event, _)| *event == kind).map(|(_, p)| *p).collect::<Vec<f32>>());
     sorted.iter_mut().for_each(|p| p.sort_by(f32::total_cmp));
     if sorted.iter().any(Vec::is_empty) {
@@ -116,9 +117,13 @@ fn placements(rows: Vec<(bool, f32)>) -> Option<Vec<f32>> {
         let others = &sorted[usize::from(!event)];
         let (below, upto) = (others.partition_point(|o| *o < p), others.partition_point(|o| *o <= p));
         let lower = (below + upto) as f64 / (2 * others.len()) as f64;
-        (if event { lower } else { 1.0 - lower }) as f32
+        if event { lower } else { 1.0 - lower }
     };
-    Some(rows.into_iter().map(place).collect())
+    let n = rows.len() as f64;
+    let weights = [false, true].map(|kind| n / sorted[usize::from(kind)].len() as f64);
+    let placed: Vec<(bool, f64)> = rows.into_iter().map(|row| (row.0, place(row))).collect();
+    let area = placed.iter().map(|(_, value)| value).sum::<f64>() / n;
+    Some(placed.into_iter().map(|(event, value)| (area + weights[usize::from(event)] * (value - area)) as f32).collect())
 }
 
 #[cfg(test)]
@@ -189,11 +194,30 @@ mod tests {
     fn the_mean_of_placements_is_the_area_under_the_curve() {
         // Pairs of an event and another: 0.8 is above 0.7 and 0.2; 0.7 ties with 0.7 and is above 0.2; 0.1 is above none: 3.5 of 6.
         let rows = vec![(true, 0.8), (true, 0.7), (true, 0.1), (false, 0.7), (false, 0.2)];
-        let placed = placements(rows).expect("both kinds");
-        assert_eq!(placed[..3], [1.0, 0.75, 0.0]);
+        let placed = areas(rows).expect("both kinds");
         let mean = |rows: &[f32]| rows.iter().sum::<f32>() / rows.len() as f32;
         assert!([&placed[..3], &placed[3..], &placed[..]].iter().all(|rows| (mean(rows) - 3.5 / 6.0).abs() < 1e-6), "{placed:?}");
         // Only the order counts.
-        assert_eq!(placements(vec![(true, 0.51), (false, 0.5)]), placements(vec![(true, 0.9), (false, 0.1)]));
+        assert_eq!(areas(vec![(true, 0.51), (false, 0.5)]), areas(vec![(true, 0.9), (false, 0.1)]));
+    }
+
+    #[test]
+    fn the_mean_of_placements_spreads_as_the_area_does() {
+        use rand::rngs::SmallRng;
+        use rand::{Rng, SeedableRng};
+        // One in ten is an event, and a little more is said of it.
+        let mut random = SmallRng::seed_from_u64(5);
+        let draw = |random: &mut SmallRng| -> Vec<(bool, f32)> {
+            (0..400).map(|i| (i % 10 == 0, random.random::<f32>() + if i % 10 == 0 { 0.3 } else { 0.0 })).collect()
+        };
+        let deviation = |values: &[f64]| {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
+        };
+        let mean = |rows: &[f32]| rows.iter().map(|v| f64::from(*v)).sum::<f64>() / rows.len() as f64;
+        let all: Vec<Vec<f32>> = (0..300).map(|_| areas(draw(&mut random)).expect("both kinds")).collect();
+        let actual = deviation(&all.iter().map(|rows| mean(rows)).collect::<Vec<_>>());
+        let said = all.iter().map(|rows| deviation(&rows.iter().map(|v| f64::from(*v)).collect::<Vec<_>>()) / 20.0).sum::<f64>() / 300.0;
+        assert!((said / actual - 1.0).abs() < 0.15, "{said} {actual}");
     }
 }

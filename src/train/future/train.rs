@@ -158,8 +158,7 @@ pub fn train(
         Holdout::Customers => unknown.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2)),
         Holdout::Time { .. } => (Vec::new(), unknown),
     };
-    let told = if unseen.len() >= reference::FEWEST { &unseen } else { &known };
-    let (outputs, watch) = data.watch(&head, &net, told, &unknown);
+    let (outputs, watch) = data.watch(&head, &net, (&known, &unseen), &unknown);
     Ok(Some(Made { head, files, report, outputs, watch, epochs, kept_epoch: kept }))
 }
 
@@ -373,11 +372,21 @@ impl<'a> Data<'a> {
         Said { numbers, needs: head.next_need.as_ref().map(first) }
     }
 
-    /// How scores right after interactions are distributed at `fitted`, and how they are at others.
-    fn watch(&self, head: &FutureHead, net: &Net, fitted: &[Snapshot], others: &[Snapshot]) -> (Vec<Column>, Watch) {
-        let said = self.said(head, net, fitted);
+    /// How scores right after interactions are distributed at `unseen`, or at `fitted` where those are too few, and how they are at others.
+    fn watch(
+        &self,
+        head: &FutureHead,
+        net: &Net,
+        (fitted, unseen): (&[Snapshot], &[Snapshot]),
+        others: &[Snapshot],
+    ) -> (Vec<Column>, Watch) {
+        let told = if unseen.len() >= reference::FEWEST { unseen } else { fitted };
+        let said = self.said(head, net, told);
         let column = |(name, values): (&str, Vec<f32>)| Column { name: name.into(), histogram: Histogram::of_numbers(values) };
-        let need = said.needs.map(|needs| Column { name: NEXT_NEED.into(), histogram: Histogram::of_labels(needs) });
+        // As there: of many categories some are missing in a few looks.
+        let many = reference::ROWS_PER_LABEL * self.labels(head).len();
+        let needs = if told.len() < many { self.said(head, net, fitted).needs } else { said.needs };
+        let need = needs.map(|needs| Column { name: NEXT_NEED.into(), histogram: Histogram::of_labels(needs) });
         let outputs: Vec<Column> = said.numbers.into_iter().map(column).chain(need).collect();
         let mut watch = Watch::new(Arc::new(Reference { outputs: outputs.clone(), ..Reference::default() }));
         let said = self.said(head, net, others);

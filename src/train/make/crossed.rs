@@ -1,6 +1,6 @@
 //! Cross-fitting: what networks that have not seen them say of the customers that are fitted on, so that a small set is calibrated on all of its labels.
 //!
-//! Knows data sets, views and the training loop; nothing of what calibration makes of it.
+//! Vocabulary, labels and scaling are those of all who are fitted on. Knows data sets, views and the training loop; nothing of what calibration makes of it.
 
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -37,7 +37,9 @@ pub fn said(data: &Dataset, views: &[View<'_>], calibration: &Dataset, like: &Fi
         (Dataset { sequences, ..data.without_sequences() }, views)
     };
     // As many steps of the optimiser as the whole took: logits grow with them.
-    let settings = fit::Settings { epochs: (like.settings.epochs * FOLDS).div_ceil(FOLDS - 1), ..like.settings.clone() };
+    let epochs = (like.settings.epochs * FOLDS).div_ceil(FOLDS - 1);
+    let settings = fit::Settings { epochs, max_steps: like.steps, ..like.settings.clone() };
+    notes.say("few labels: four more networks say what they think of customers whom they have not seen, which calibrates");
     let fold = |fold: usize, tell: Sender<(usize, f32, f32)>| {
         let (others, _) = some(&|part| part != fold);
         let fitted = fit::fit(&others, calibration, like.network.architecture.clone(), &settings, seed, None, |event| {

@@ -146,8 +146,11 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     notes.stage("calibrating");
     let mut calibrating = Said::of(network, &calibration, &parts.calibrate);
     if matches!(holdout, Holdout::Customers) {
-        calibrating =
-            crossed::said(&fitted, &parts.fit, &calibration, &best, job.seed, &mut notes).into_iter().fold(calibrating, Said::and);
+        let more = crossed::said(&fitted, &parts.fit, &calibration, &best, job.seed, &mut notes);
+        calibrating = match more {
+            Some(more) => calibrating.and(more),
+            None => calibrating,
+        };
     }
     let heads = Heads::fit(&calibrating, &fitted, &prepared, &holdout, &job.config);
 
@@ -155,7 +158,7 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         for (task, _) in prepared.tasks.iter().zip(&heads.classes).filter(|(task, (_, below))| !task.auxiliary && below.is_none()) {
             let fewest = heads::FEWEST_KNOWN;
             notes.left_out(format!(
-                "{}_unknown: fewer than {fewest} labels of {} were held out, by which to tell what is none of them",
+                "{}_unknown: fewer than {fewest} labels of {} calibrate it, too few to tell what is none of them",
                 task.name, task.name
             ));
         }

@@ -34,7 +34,7 @@ pub fn page(report: &Report) -> anyhow::Result<String> {
 /// A plot that cannot be drawn.
 pub fn judged(report: &evaluate::Report, what: &str) -> anyhow::Result<String> {
     let mut html = beginning(&report.model, what);
-    html += &judgements(&report.tasks, Some(&report.future), report.seen.as_deref().unwrap_or(UNSEEN))?;
+    html += &judgements(&report.tasks, Some(&report.future), report.seen.as_deref().unwrap_or(LATER))?;
     html += "</body>\n</html>\n";
     Ok(html)
 }
@@ -78,6 +78,8 @@ pub fn between(interval: Option<&Interval>) -> String {
     interval.map_or(String::new(), |[low, high]| format!("{}–{}", percent(*low), percent(*high)))
 }
 
+/// Of a judgement without a training.
+const LATER: &str = "Nothing of what these figures are of is known to lie in the time that the model was trained on.";
 const UNSEEN: &str = "No network, baseline or calibration was fitted on what these figures are of.";
 
 fn summary(tasks: &BTreeMap<String, TaskReport>, future: Option<&FutureReport>, standing: &str) -> String {

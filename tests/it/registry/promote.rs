@@ -84,14 +84,8 @@ fn both_are_judged_at_one_horizon_that_the_data_allows() {
             (j["head"].as_str().expect("a head"), j["measure"].as_str().expect("a measure"))
         })
         .collect();
-    let expected = [
-        ("churn", "auroc"),
-        ("churn", "quadratic"),
-        ("next_need", "accuracy"),
-        ("next_need", "quadratic"),
-        ("spend", "amount"),
-        ("spend", "purchases"),
-    ];
+    let expected =
+        [("churn", "quadratic"), ("next_need", "accuracy"), ("next_need", "quadratic"), ("spend", "amount"), ("spend", "purchases")];
     assert_eq!(judged, expected);
     let not_judged: Vec<&str> = comparison["not_judged"].as_array().expect("a list").iter().filter_map(|n| n["head"].as_str()).collect();
     assert_eq!(not_judged, ["satisfaction", "intent", "segment", "anomaly"]);
@@ -108,7 +102,7 @@ fn a_challenger_that_is_worse_ahead_is_refused() {
         ("blind", &|m| m.behaviour = None),
     ]);
     let refused = |name: &str, words: &[&str]| desk.refused(&[&["promote", name], &MARCH[..]].concat(), 1, words);
-    refused("gone", &["churn is worse by more than 0.01: accuracy 0.0000 instead of 1.0000"]);
+    refused("gone", &["churn is worse by more than 0.01: quadratic 0.0356 instead of 0.9997"]);
     refused("rich", &["spend is worse by more than 0.01: amount"]);
     refused("toys", &["next_need is worse by more than 0.01: accuracy 0.0000 instead of 1.0000"]);
     refused("blind", &["it lacks segment, anomaly, which"]);
