@@ -24,7 +24,7 @@ deps:
 # The service must build without what training needs. Then library and binary tests first, the integration tests last; one profile for everything.
 # `make test ARGS='exactly_once -- --nocapture'` runs a part.
 test: deps
-	cargo build --release
+	cargo check --release
 	cargo test --release --features train --lib --bins --tests $(ARGS)
 
 lint:

@@ -1,4 +1,4 @@
-//! Tells the program which sources it was built from: a hash of the files under `src`. It needs no git, so it is right in a container and with changes
+//! Tells the program which sources it was built from: a hash of the files under `src` and of the versions of its dependencies. It needs no git, so it is right in a container and with changes
 //! that nobody has committed, and nothing is built again but for changed sources.
 
 use std::fs;
@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src");
-    let mut files = Vec::new();
+    println!("cargo:rerun-if-changed=Cargo.lock");
+    // Networks learn by what other crates compute.
+    let mut files = vec![PathBuf::from("Cargo.lock")];
     collect(Path::new("src"), &mut files)?;
     files.sort();
     let mut hash = Sha256::new();

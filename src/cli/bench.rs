@@ -1,39 +1,40 @@
 //! `rapport bench`: how fast this machine scores, and what a swap of the model does to it.
 //!
-//! The parts of `serve` on an embedded log of its own, without HTTP: real appends, real commits, durable as always.
+//! The parts of `serve` without HTTP, on an embedded log or on Kafka topics of its own: real appends, real commits, durable as always.
 
 mod feed;
+mod target;
 mod timed;
+mod workers;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use serde::Serialize;
 
 use super::demo::find_model;
 use super::output::{check_files, put};
+use super::serve::stop_on_signal;
+use super::topics::cluster;
 use super::{load_model, usage, whole};
-use crate::alert::Policies;
-use crate::engine::{Engine, EngineConfig};
 use crate::interaction::Timestamp;
-use crate::log::LogError;
-use crate::log::embedded::Embedded;
 use crate::model::Model;
-use crate::worker::{Models, Serving, Stop, Worker, WorkerOptions};
+use crate::worker::Serving;
 use feed::Feed;
-use timed::{Latencies, Timed};
+use target::Target;
+use workers::{Part, Workers};
 
 /// Measures throughput, and event-to-commit latency with and without a swap of the model.
 ///
-/// Synthetic customers' interactions go through an embedded log and the engine, as in `serve`: first as fast as they are scored, then at a steady
-/// rate, then at that rate with a swap in the middle, after which the hidden vector of every customer that comes is rebuilt.
+/// Synthetic customers' interactions go through a log and the engine, as in `serve`: first as fast as they are scored, then at a steady rate, then
+/// at that rate with a swap in the middle, after which the hidden vector of every customer that comes is rebuilt. The log is embedded, or with
+/// --brokers or --config that of a Kafka cluster, in topics that are made for it and deleted at the end. Latency counts from the moment at which an
+/// interaction was due, so that what waits because the log is slow has waited.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  rapport bench\n  rapport bench --customers 20000 --seconds 30 --rate 500 --json bench.json")]
+#[command(after_help = "Examples:\n  rapport bench\n  rapport bench --customers 20000 --seconds 30 --rate 500 --json bench.json\n  \
+    rapport bench --brokers localhost:9092 --partitions 4 --json -")]
 pub struct Args {
     /// Model bundle [default: the bundled one].
     #[arg(long, value_name = "DIR")]
@@ -41,11 +42,20 @@ pub struct Args {
     /// Bundle to swap to [default: a copy of the first under another version].
     #[arg(long, value_name = "DIR")]
     swap_to: Option<PathBuf>,
+    /// Brokers as host:port, separated by commas; instead of log.brokers of the configuration, whose [log.kafka] counts all the same.
+    #[arg(long, value_name = "LIST")]
+    brokers: Option<String>,
+    /// Configuration file whose [log] brokers and [log.kafka] are used.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Partitions of Kafka's topics [default: 12].
+    #[arg(long, value_name = "N", value_parser = whole::<i32>(1..=10_000))]
+    partitions: Option<i32>,
     /// Customers.
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = whole::<u32>(1..=10_000_000))]
     customers: u32,
-    /// Interactions of the first part.
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = whole::<u64>(1..=100_000_000))]
+    /// Interactions of the first part; by default so many that the window of a customer is full.
+    #[arg(long, value_name = "N", default_value_t = 80_000, value_parser = whole::<u64>(1..=100_000_000))]
     interactions: u64,
     /// Interactions a second in the other parts [default: a tenth of what the first part reached].
     #[arg(long, value_name = "N", value_parser = whole::<u64>(1..=1_000_000))]
@@ -64,10 +74,13 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
-/// What `--json` writes. Times in milliseconds, from the log taking an interaction to its score being visible.
+/// What `--json` writes. Times in milliseconds, from when an interaction was due to its score being visible.
 #[derive(Debug, Serialize)]
 struct Report {
     machine: Machine,
+    /// `embedded`, or `kafka` with its brokers.
+    log: String,
+    partitions: usize,
     model: String,
     swapped_to: String,
     customers: u32,
@@ -100,15 +113,6 @@ struct Throughput {
     events_per_second: f64,
 }
 
-#[derive(Debug, Serialize)]
-struct Part {
-    interactions: usize,
-    p50: f64,
-    p99: f64,
-    p999: f64,
-    max: f64,
-}
-
 pub fn run(args: Args) -> anyhow::Result<()> {
     let started = Instant::now();
     check_files(&[], &args.json.iter().map(|p| ("--json", p.as_path())).collect::<Vec<_>>())?;
@@ -119,33 +123,29 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Some(other) => other.clone(),
         None => renamed(&model, &scratch.0.join("other"))?,
     };
-    let target = load_model(&other)?.version.to_string();
-    if target == model.version.as_str() {
-        return Err(usage(format!("--swap-to {} is the same version, {target}: there would be no swap", other.display())));
+    let swapped_to = load_model(&other)?.version.to_string();
+    if swapped_to == model.version.as_str() {
+        return Err(usage(format!("--swap-to {} is the same version, {swapped_to}: there would be no swap", other.display())));
     }
-    let log = Embedded::open(&scratch.0.join("log"))?;
-    let threads = args.threads.map_or_else(processors, |n| n as usize).min(log.partitions() as usize);
+    let interrupted = stop_on_signal()?;
+    let target = match (&args.brokers, &args.config) {
+        (None, None) if args.partitions.is_some() => return Err(usage("--partitions is for topics of Kafka: give --brokers or --config")),
+        (None, None) => Target::embedded(&scratch.0.join("log"))?,
+        (brokers, file) => Target::kafka(cluster(file.as_deref(), brokers.as_deref())?, args.partitions.unwrap_or(12))?,
+    };
+    let (log, partitions) = (target.gateway()?, target.partitions());
+    let threads = args.threads.map_or_else(processors, |n| n as usize).min(partitions);
+    let workers = Workers::start(target.workers(threads)?, partitions, &model, args.rebuilds_per_commit as usize, interrupted)?;
     let mut feed = Feed::new(args.customers);
 
-    // As fast as they are scored: everything waits before the workers start.
-    let mut left = args.interactions;
-    while left > 0 {
-        let n = left.min(1000);
-        log.append_raw(feed.next(n as usize))?;
-        left -= n;
-    }
-    let latencies = Latencies::default();
-    let begun = Instant::now();
-    let workers = Workers::start(&log, &model, threads, args.rebuilds_per_commit as usize, &latencies)?;
-    workers.wait(&latencies, args.interactions as usize, Duration::from_secs(3600))?;
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = workers.backlog(&*log, &mut feed, args.interactions as usize)?;
     let throughput =
         Throughput { interactions: args.interactions, seconds, events_per_second: args.interactions as f64 / seconds.max(1e-9) };
     let rate = args.rate.unwrap_or((throughput.events_per_second / 10.0).max(1.0) as u64);
-    let steady = workers.part(&log, &mut feed, rate, args.seconds, &latencies, || Ok(()))?;
+    let steady = workers.steadily(&*log, &mut feed, rate, args.seconds, || Ok(()))?;
 
     let mut load_seconds = 0.0;
-    let swap = workers.part(&log, &mut feed, rate, args.seconds, &latencies, || {
+    let swap = workers.steadily(&*log, &mut feed, rate, args.seconds, || {
         // Loaded by a thread that is no worker, as in `serve`.
         let begun = Instant::now();
         let champion = load_model(&other)?;
@@ -153,7 +153,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         workers.models.put(Serving { champion, shadow: None });
         Ok(())
     })?;
-    workers.stop()?;
+    drop(workers);
+    drop(log);
 
     let report = Report {
         machine: Machine {
@@ -164,8 +165,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             wall_seconds: started.elapsed().as_secs_f64(),
             build: env!("CARGO_PKG_VERSION"),
         },
+        log: target.name(),
+        partitions,
         model: model.version.to_string(),
-        swapped_to: target,
+        swapped_to,
         customers: args.customers,
         rebuilds_per_commit: args.rebuilds_per_commit,
         throughput,
@@ -175,6 +178,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         swap,
         load_seconds,
     };
+    target.close()?;
     if let Some(path) = &args.json {
         put(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
         if path == Path::new("-") {
@@ -187,19 +191,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 fn print(report: &Report) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let m = &report.machine;
-    writeln!(out, "{}, {} processors, {} worker threads; model {}", m.cpu, m.processors, m.worker_threads, report.model)?;
+    writeln!(
+        out,
+        "{}, {} processors, {} worker threads; log {} of {} partitions; model {}",
+        m.cpu, m.processors, m.worker_threads, report.log, report.partitions, report.model
+    )?;
     writeln!(
         out,
         "{:.0} events/s ({} interactions of {} customers)",
         report.throughput.events_per_second, report.throughput.interactions, report.customers
     )?;
-    writeln!(out, "event to commit at {} interactions/s, ms {:>9} {:>9} {:>9} {:>9}", report.rate, "p50", "p99", "p99.9", "longest")?;
+    writeln!(out, "due to committed at {} interactions/s, ms {:>9} {:>9} {:>9} {:>9}", report.rate, "p50", "p99", "p99.9", "longest")?;
     for (name, part) in [("steady", &report.steady), ("with a swap", &report.swap)] {
-        writeln!(
-            out,
-            "  {name:<12} {:>9} interactions {:>16.1} {:>9.1} {:>9.1} {:>9.1}",
-            part.interactions, part.p50, part.p99, part.p999, part.max
-        )?;
+        writeln!(out, "{}", part.line(name))?;
     }
     writeln!(
         out,
@@ -208,92 +212,6 @@ fn print(report: &Report) -> anyhow::Result<()> {
     )?;
     writeln!(out, "{:.1} s of processor time in {:.1} s", m.cpu_seconds, m.wall_seconds)?;
     Ok(())
-}
-
-/// Running workers on one log.
-struct Workers {
-    models: Models,
-    stop: Stop,
-    threads: Vec<JoinHandle<Result<(), LogError>>>,
-    failed: Arc<AtomicBool>,
-}
-
-impl Workers {
-    fn start(log: &Embedded, model: &Arc<Model>, count: usize, rebuilds: usize, latencies: &Latencies) -> anyhow::Result<Self> {
-        let (models, stop) = (Models::new(model.clone(), None), Stop::default());
-        let (policies, failed) = (Arc::new(Policies::standard()), Arc::new(AtomicBool::new(false)));
-        let mut threads = Vec::new();
-        for index in 0..count {
-            let log = Timed::new(log.worker(index, count)?, latencies.clone());
-            let (model, models, policies, stop, failed) = (model.clone(), models.clone(), policies.clone(), stop.clone(), failed.clone());
-            let options = WorkerOptions { rebuilds, ..WorkerOptions::new(index, 512, "bench") };
-            let work = move || {
-                let engine = Engine::new(model, policies, EngineConfig::default()).map_err(|e| LogError::Fatal(e.to_string()))?;
-                let ended = Worker::new(log, engine, options).following(models).run(&stop, |_| {});
-                failed.store(ended.is_err(), Ordering::SeqCst);
-                ended
-            };
-            threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work).context("cannot start a worker thread")?);
-        }
-        Ok(Self { models, stop, threads, failed })
-    }
-
-    /// Waits until so many latencies were noted, that is, until so many interactions were committed.
-    fn wait(&self, latencies: &Latencies, count: usize, timeout: Duration) -> anyhow::Result<()> {
-        let until = Instant::now() + timeout;
-        while latencies.count() < count {
-            if self.failed.load(Ordering::SeqCst) || Instant::now() > until {
-                return Err(anyhow!("the workers do not come to the end of the input"));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
-    }
-
-    /// Feeds at a steady rate, calling `middle` at half time on a thread of its own, and returns the latencies.
-    fn part(
-        &self,
-        log: &Embedded,
-        feed: &mut Feed,
-        rate: u64,
-        seconds: u64,
-        latencies: &Latencies,
-        middle: impl FnOnce() -> anyhow::Result<()> + Send,
-    ) -> anyhow::Result<Part> {
-        latencies.take();
-        let begun = Instant::now();
-        let length = Duration::from_secs(seconds);
-        let sent = std::thread::scope(|scope| -> anyhow::Result<usize> {
-            let middle = scope.spawn(move || {
-                std::thread::sleep(length / 2);
-                middle()
-            });
-            let mut sent = 0;
-            while begun.elapsed() < length {
-                let due = (begun.elapsed().as_secs_f64() * rate as f64) as usize;
-                if due > sent {
-                    log.append_raw(feed.next(due - sent))?;
-                    sent = due;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            middle.join().map_err(|_| anyhow!("the swap panicked, which is a defect"))??;
-            Ok(sent)
-        })?;
-        self.wait(latencies, sent, Duration::from_secs(600))?;
-        let mut ms = latencies.take();
-        ms.sort_by(f64::total_cmp);
-        let quantile = |q: f64| ms.get(((ms.len() as f64 * q) as usize).min(ms.len().saturating_sub(1))).copied().unwrap_or(0.0);
-        Ok(Part { interactions: ms.len(), p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999), max: quantile(1.0) })
-    }
-
-    fn stop(self) -> anyhow::Result<()> {
-        self.stop.request();
-        for thread in self.threads {
-            thread.join().map_err(|_| anyhow!("a worker panicked, which is a defect"))??;
-        }
-        Ok(())
-    }
 }
 
 /// A copy of a bundle under another version: the same work for the machine, and another model to the service.

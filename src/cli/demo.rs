@@ -6,14 +6,13 @@ mod replay;
 mod report;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use flate2::read::GzDecoder;
 
-use super::serve::watch_signals;
+use super::serve::stop_on_signal;
 use super::service::Service;
 use super::{say, usage};
 use crate::config::{Config, DEFAULT_MODEL, Overrides};
@@ -147,19 +146,6 @@ fn bundled() -> anyhow::Result<Vec<Bundled>> {
         })
     };
     text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(bundled).collect()
-}
-
-/// Set at the first SIGINT or SIGTERM; a second one ends the process at once.
-fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
-    let signal = watch_signals().context("cannot watch signals")?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    std::thread::spawn(move || {
-        if signal.recv().is_ok() {
-            stopped.store(true, Ordering::Relaxed);
-        }
-    });
-    Ok(stop)
 }
 
 /// Where the embedded log lies; a temporary one is removed at the end.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::output::{check_files, put};
-use super::{STDOUT, UNSORTED, as_bar, engine_settings, load_model, spinner, usage, whole};
+use super::{STDOUT, UNSORTED, as_bar, engine_settings, is_unsorted, load_model, spinner, usage, whole};
 use crate::interaction::Timestamp;
 use crate::train::evaluate::{Report, evaluate};
 use crate::train::future::judge::FutureReport;
@@ -82,7 +82,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    if counts.late * 100 > counts.interactions + counts.rejected {
+    if is_unsorted(counts.late, counts.interactions + counts.rejected) {
         eprintln!("{} interactions were late: {UNSORTED}", counts.late);
     }
     if counts.labels_without_interaction > 0 {

@@ -126,7 +126,6 @@ impl fmt::Display for Sales<'_> {
             let all: Vec<&str> = last.currencies.iter().map(|c| &**c).collect();
             writeln!(f, "amounts are in several currencies, added as they are: {}", all.join(", "))?;
         }
-        let percent = |bias: Option<f64>| bias.map_or("not known".to_owned(), |b| format!("{:+.1} %", 100.0 * b));
         match bias {
             Some(b) => write!(
                 f,
@@ -138,4 +137,9 @@ impl fmt::Display for Sales<'_> {
             None => write!(f, "bias of such sums: not known, training had nothing to judge them on"),
         }
     }
+}
+
+/// How far sums were off, in words.
+pub(super) fn percent(bias: Option<f64>) -> String {
+    bias.map_or("not known".to_owned(), |b| format!("{:+.1} %", 100.0 * b))
 }

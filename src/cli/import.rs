@@ -190,7 +190,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 .iter()
                 .try_for_each(|path| csv_map::check(path, &mapping))
                 .map_err(|e| if e.is::<MappingError>() { usage(e.to_string()) } else { e })?;
-            let sink = if in_file_order { files.sink()? } else { files.sink()?.in_order_of_time() };
+            let sink = files.open()?;
+            let sink = if in_file_order { sink } else { sink.in_order_of_time() };
             files.each_into(sink, |path: &Path, sink: &mut Sink| csv_map::import(path, &mapping, sink))
         }
         Source::Demo { multidogo, online_retail, seed, out } => {
@@ -215,6 +216,11 @@ impl Files {
 
     fn sink(&self) -> anyhow::Result<Sink> {
         self.check()?;
+        self.open()
+    }
+
+    /// Empties the outputs, which must have been checked.
+    fn open(&self) -> anyhow::Result<Sink> {
         Sink::create(self.out.as_deref(), self.labels.as_deref())
     }
 

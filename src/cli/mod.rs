@@ -143,7 +143,12 @@ pub fn probe(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// What to do about many late interactions in a file.
+/// Whether so many late interactions among those read say that a file is not in time order.
+pub fn is_unsorted(late: usize, read: usize) -> bool {
+    late * 100 > read
+}
+
+/// What to do about it.
 pub const UNSORTED: &str = "the input is not in time order; sort it by occurred_at first (only `rapport score` has --sort)";
 
 /// What failed, where standard output takes nothing.

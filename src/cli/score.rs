@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::forecast::{LastPeriod, Sales};
 use super::output::{LineWriter, ScoreWriter, check_files};
-use super::{spinner, usage, whole};
+use super::{is_unsorted, spinner, usage, whole};
 use crate::alert::AlertState;
 use crate::engine::{Engine, Outcome, Score, States};
 use crate::interaction::file::{Records, expand};
@@ -106,7 +106,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     drop(bar);
     let counts = scorer.finish()?;
     eprintln!("{} scored, {} rejected, {} duplicates, {} alerts", counts.scored, counts.rejected, counts.duplicates, counts.raised);
-    if !args.sort && counts.late * 100 > counts.scored + counts.rejected {
+    if !args.sort && is_unsorted(counts.late as usize, (counts.scored + counts.rejected) as usize) {
         eprintln!("{} interactions were late: the input is not in time order; --sort sorts it first", counts.late);
     }
     if args.strict && counts.rejected > 0 {

@@ -1,6 +1,8 @@
 //! `rapport serve`: the service until SIGTERM or SIGINT.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -65,6 +67,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     service.stop()?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Set at the first SIGINT or SIGTERM; a second one ends the process at once.
+pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let signal = watch_signals().context("cannot watch signals")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    std::thread::spawn(move || {
+        if signal.recv().is_ok() {
+            stopped.store(true, Ordering::Relaxed);
+        }
+    });
+    Ok(stop)
 }
 
 /// Sends the name of the first SIGTERM or SIGINT; the second ends the process.

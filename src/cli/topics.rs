@@ -1,7 +1,7 @@
 //! `rapport topics`
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::usage;
 use crate::config::{Config, Overrides};
@@ -42,25 +42,9 @@ struct CreateArgs {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Command::Create(args) = args.command;
-    // Without a file there may be no log.brokers, or an embedded log: the flag alone is enough.
-    let mut settings = match (&args.config, &args.brokers) {
-        (None, Some(brokers)) if !PathBuf::from(crate::config::DEFAULT_FILE).exists() => KafkaSettings {
-            brokers: brokers.clone(),
-            group: "rapport".into(),
-            prefix: "rapport".into(),
-            instance: "topics".into(),
-            properties: BTreeMap::new(),
-        },
-        (file, _) => KafkaSettings::from(&Config::load(file.as_deref(), &Overrides::default())?),
-    };
-    if let Some(brokers) = args.brokers {
-        settings.brokers = brokers;
-    }
+    let mut settings = cluster(args.config.as_deref(), args.brokers.as_deref())?;
     if let Some(prefix) = args.prefix {
         settings.prefix = prefix;
-    }
-    if settings.brokers.is_empty() {
-        return Err(usage("no brokers: give --brokers host:port, or a configuration file with log.brokers"));
     }
     settings.validate().map_err(usage)?;
     let plan = TopicPlan { partitions: args.partitions, replication_factor: args.replication_factor.unwrap_or(-1) };
@@ -76,4 +60,30 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         0 => Ok(()),
         n => Err(anyhow::anyhow!("{n} topics are not as they must be; nothing that exists was changed")),
     }
+}
+
+/// The cluster of a configuration file (by default rapport.toml, if there is one), or of `brokers` alone.
+///
+/// # Errors
+/// A usage error where neither names brokers, or the file is wrong.
+pub(super) fn cluster(file: Option<&Path>, brokers: Option<&str>) -> anyhow::Result<KafkaSettings> {
+    // Without a file there may be no log.brokers, or an embedded log: the flag alone is enough.
+    let mut settings = match (file, brokers) {
+        (None, Some(brokers)) if !Path::new(crate::config::DEFAULT_FILE).exists() => KafkaSettings {
+            brokers: brokers.to_owned(),
+            group: "rapport".into(),
+            prefix: "rapport".into(),
+            instance: "topics".into(),
+            properties: BTreeMap::new(),
+        },
+        (file, _) => KafkaSettings::from(&Config::load(file, &Overrides::default())?),
+    };
+    if let Some(brokers) = brokers {
+        settings.brokers = brokers.to_owned();
+    }
+    if settings.brokers.is_empty() {
+        return Err(usage("no brokers: give --brokers host:port, or a configuration file with log.brokers"));
+    }
+    settings.validate().map_err(usage)?;
+    Ok(settings)
 }

@@ -69,6 +69,7 @@ pub fn run(_: Args) -> anyhow::Result<()> {
 #[cfg(feature = "train")]
 pub fn run(args: Args) -> anyhow::Result<()> {
     use super::imported::Imported;
+    use super::output::check_files;
     use super::{progress_bar, usage};
     use crate::train::config::Config;
     use crate::train::drifted::{Verdict, drifted};
@@ -88,6 +89,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     config.check().map_err(usage)?;
     let until = args.until.as_deref().map(crate::interaction::Timestamp::parse).transpose().map_err(|e| usage(format!("--until: {e}")))?;
     check_place(&args.out)?;
+    let inputs = |flag, paths: &[PathBuf]| -> Vec<(&'static str, PathBuf)> { paths.iter().map(|path| (flag, path.clone())).collect() };
+    let inputs = [inputs("--interactions", &args.interactions), inputs("--labels", &args.labels)].concat();
+    check_files(&inputs.iter().map(|(flag, path)| (*flag, path.as_path())).collect::<Vec<_>>(), &[])?;
     let (mut interactions, mut labels) = (args.interactions, args.labels);
     let imported = match &args.import {
         None => None,
@@ -136,12 +140,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 /// Says how good churn, spend and next need are on what was set aside.
 #[cfg(feature = "train")]
 fn ahead(report: &crate::train::future::judge::FutureReport) {
+    use super::forecast::percent;
     use crate::train::future::judge::{ChurnQuality, NeedQuality, SpendQuality};
 
     fn beside<T>(own: &T, baselines: &std::collections::BTreeMap<&'static str, T>, line: impl Fn(&T) -> String) -> String {
         baselines.iter().fold(line(own), |said, (name, theirs)| format!("{said}; {name}: {}", line(theirs)))
     }
-    let percent = |bias: Option<f64>| bias.map_or("not known".to_owned(), |b| format!("{:+.1} %", 100.0 * b));
     if let Some(c) = &report.churn {
         let line = |q: &ChurnQuality| format!("AUROC {:.3}, log-loss {:.3}, calibration error {:.3}", q.auroc, q.log_loss, q.ece);
         eprintln!("churn on {} looks set aside, {} days ahead: {}", c.n, c.horizon_days, beside(&c.quality, &c.baselines, line));

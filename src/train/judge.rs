@@ -11,7 +11,7 @@ use super::metrics::{
     Agreement, Bin, ClassRoc, Confusion, Quality, Row, agreement, auroc, auroc_of_classes, confusion, judge, reliability, roc,
     roc_of_classes,
 };
-use super::slices::{Names, PLACES, Slice, Who, slices};
+use super::slices::{By, Names, PLACES, Slice, Who, slices};
 
 /// One judged row and whose it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,7 +151,7 @@ pub fn report(task: &Task<'_>, rows: &[Judged], baselines: &[(&'static str, Vec<
         Some(event) => auroc(&rows.iter().map(|r| (f64::from(r.p[event]), r.label == event)).collect::<Vec<_>>()),
         None => auroc_of_classes(rows.iter().copied()),
     };
-    let mut said = slices(rows, baselines, task.names, &PLACES, task.event);
+    let mut said = slices(rows, baselines, task.names, &PLACES, task.event, By::Accuracy);
 
     // One bootstrap for everything, so that every difference is paired.
     let weighted = |rows: &[&Row]| Weighted::new(rows, &customers, count, task.event);
@@ -160,7 +160,7 @@ pub fn report(task: &Task<'_>, rows: &[Judged], baselines: &[(&'static str, Vec<
     let found = intervals(count, task.seed, |weights| {
         let mine = own.figures(weights);
         let differences = others.iter().flat_map(|o| o.figures(weights).into_iter().zip(mine).map(|(theirs, mine)| mine - theirs));
-        mine.into_iter().chain(differences.collect::<Vec<_>>()).chain(said.iter().map(|s| s.accuracy_under(weights, &customers))).collect()
+        mine.into_iter().chain(differences.collect::<Vec<_>>()).chain(said.iter().map(|s| s.under(weights, &customers))).collect()
     });
     let (mine, rest) = found.split_at(FIGURES.len());
     let (differences, of_slices) = rest.split_at(FIGURES.len() * baselines.len());

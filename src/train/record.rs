@@ -189,6 +189,8 @@ struct Reading {
 
 /// Distinct words that are counted at once. Beyond it the rarest are forgotten, none of which would be among the most frequent.
 const MOST_WORDS: usize = 1 << 20;
+/// Most channels, languages and categories that keep their name: each, the first that come.
+const MOST_NAMES: usize = 1 << 18;
 
 /// Reads interactions and joins them with labels.
 ///
@@ -286,7 +288,7 @@ impl Reader {
             (&mut kept.languages, &interaction.language),
             (&mut kept.categories, &interaction.category),
         ] {
-            if let Some(name) = name {
+            if let Some(name) = name.as_ref().filter(|name| counts.len() < MOST_NAMES || counts.contains_key(*name)) {
                 *counts.entry(name.clone()).or_default() += 1;
             }
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::bootstrap::Interval;
 use super::judge::Judged;
-use super::metrics::{Row, auroc, judge};
+use super::metrics::{Row, auroc, expected_calibration_error, judge};
 use super::record::Recording;
 use crate::customer::words;
 use crate::model::BehaviourModel;
@@ -59,27 +59,55 @@ pub struct Slice {
     pub value: String,
     pub n: usize,
     pub accuracy: f64,
-    /// 95 % interval of the accuracy.
+    /// 95 % interval of the figure that says where the model fails.
     pub interval: Interval,
     pub macro_f1: f64,
     pub log_loss: f64,
+    /// Expected calibration error of the event, or of the likeliest class, over ten bins of equal mass.
+    pub ece: f64,
     /// Of the event, where the task has one and the rows have both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auroc: Option<f64>,
     /// Mean of what was said of the event − share of what happened: above 0, too often said.
     pub bias: f64,
-    /// Accuracy of the baselines on the same rows.
+    /// That figure of the baselines on the same rows.
     pub baselines: BTreeMap<&'static str, f64>,
     /// Why the model is not to be trusted here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fails: Option<String>,
 }
 
+/// The figure that says where a model fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Beside all rows and the baselines.
+    Accuracy,
+    /// Beside the baselines alone: where an event is rare, it is small for whoever says so.
+    LogLoss,
+}
+
+impl By {
+    fn of(self, row: &Row) -> f64 {
+        match self {
+            Self::Accuracy => f64::from(u8::from(row.predicted == row.label)),
+            Self::LogLoss => row.loss().unwrap_or_default(),
+        }
+    }
+
+    fn say(self, value: f64) -> String {
+        match self {
+            Self::Accuracy => format!("{:.1} %", 100.0 * value),
+            Self::LogLoss => format!("{value:.3}"),
+        }
+    }
+}
+
 /// A slice while its interval is still unknown.
 pub struct Open {
     pub slice: Slice,
-    /// Row and whether it is a hit.
-    hits: Vec<(u32, bool)>,
+    by: By,
+    /// Row and the figure of it.
+    rows: Vec<(u32, f64)>,
 }
 
 /// Slices of fewer rows say nothing.
@@ -88,26 +116,29 @@ const FEWEST: usize = 30;
 const MOST: usize = 20;
 
 impl Open {
-    /// Accuracy where the customers (by row) count with these weights; NaN where none of them does.
-    pub fn accuracy_under(&self, weights: &[u32], customers: &[u32]) -> f64 {
-        let (mut hits, mut all) = (0.0, 0.0);
-        for &(row, hit) in &self.hits {
+    /// Its figure where the customers (by row) count with these weights; NaN where none of them does.
+    pub fn under(&self, weights: &[u32], customers: &[u32]) -> f64 {
+        let (mut sum, mut all) = (0.0, 0.0);
+        for &(row, value) in &self.rows {
             let w = f64::from(weights[customers[row as usize] as usize]);
             all += w;
-            hits += if hit { w } else { 0.0 };
+            sum += w * value;
         }
-        hits / all
+        sum / all
     }
 
     /// Sets the interval, and says whether the slice is one to beware of, beside the accuracy of all rows.
-    pub fn finish(&mut self, interval: Interval, overall: f64) {
-        let s = &mut self.slice;
+    pub fn finish(&mut self, interval: Interval, accuracy: f64) {
+        let (s, by) = (&mut self.slice, self.by);
         s.interval = interval;
-        let better = s.baselines.iter().find(|(_, accuracy)| **accuracy > interval[1]);
-        s.fails = if interval[1] < overall {
-            Some(format!("accuracy {:.1} % on {} rows, overall {:.1} %", 100.0 * s.accuracy, s.n, 100.0 * overall))
+        let (own, better) = match by {
+            By::Accuracy => (format!("accuracy {} on {} rows", by.say(s.accuracy), s.n), s.baselines.iter().find(|b| *b.1 > interval[1])),
+            By::LogLoss => (format!("log-loss {} on {} rows", by.say(s.log_loss), s.n), s.baselines.iter().find(|b| *b.1 < interval[0])),
+        };
+        s.fails = if by == By::Accuracy && interval[1] < accuracy {
+            Some(format!("{own}, overall {}", by.say(accuracy)))
         } else {
-            better.map(|(name, b)| format!("accuracy {:.1} % on {} rows, {name} {:.1} %", 100.0 * s.accuracy, s.n, 100.0 * b))
+            better.map(|(name, theirs)| format!("{own}, {name} {}", by.say(*theirs)))
         };
     }
 }
@@ -164,16 +195,18 @@ pub fn slices(
     names: &Names,
     lengths: &Lengths,
     event: Option<usize>,
+    figure: By,
 ) -> Vec<Open> {
     let who: Vec<Who> = rows.iter().map(|j| j.who).collect();
-    parts(&who, names, lengths).into_iter().map(|part| open(part, rows, baselines, event)).collect()
+    parts(&who, names, lengths).into_iter().map(|part| open(part, rows, baselines, event, figure)).collect()
 }
 
-fn open(part: Part, rows: &[Judged], baselines: &[(&'static str, Vec<Row>)], event: Option<usize>) -> Open {
+fn open(part: Part, rows: &[Judged], baselines: &[(&'static str, Vec<Row>)], event: Option<usize>, figure: By) -> Open {
     let Part { by, value, members } = part;
     let q = judge(members.iter().map(|&i| &rows[i].row));
     let bias = members.iter().map(|&i| f64::from(rows[i].row.event.0) - f64::from(u8::from(rows[i].row.event.1))).sum::<f64>();
-    let accuracy = |rows: &[Row]| members.iter().filter(|&&i| rows[i].predicted == rows[i].label).count() as f64 / members.len() as f64;
+    let mean = |rows: &[Row]| members.iter().map(|&i| figure.of(&rows[i])).sum::<f64>() / members.len() as f64;
+    let events: Vec<(f64, bool)> = members.iter().map(|&i| (f64::from(rows[i].row.event.0), rows[i].row.event.1)).collect();
     let scores = |event: usize| members.iter().map(|&i| (f64::from(rows[i].row.p[event]), rows[i].row.label == event)).collect::<Vec<_>>();
     let slice = Slice {
         by,
@@ -183,13 +216,14 @@ fn open(part: Part, rows: &[Judged], baselines: &[(&'static str, Vec<Row>)], eve
         interval: [f64::NAN; 2],
         macro_f1: q.macro_f1,
         log_loss: q.log_loss,
+        ece: expected_calibration_error(&events, 10),
         auroc: event.and_then(|event| auroc(&scores(event))),
         bias: bias / members.len() as f64,
         // A baseline that does not speak of every row has no figure.
-        baselines: baselines.iter().filter(|(_, theirs)| theirs.len() == rows.len()).map(|(name, rows)| (*name, accuracy(rows))).collect(),
+        baselines: baselines.iter().filter(|(_, theirs)| theirs.len() == rows.len()).map(|(name, rows)| (*name, mean(rows))).collect(),
         fails: None,
     };
-    Open { slice, hits: members.iter().map(|&i| (i as u32, rows[i].row.predicted == rows[i].row.label)).collect() }
+    Open { slice, by: figure, rows: members.iter().map(|&i| (i as u32, figure.of(&rows[i].row))).collect() }
 }
 
 #[cfg(test)]
@@ -219,7 +253,7 @@ mod tests {
     #[test]
     fn every_way_of_cutting_has_its_parts_and_their_figures() {
         let (rows, theirs) = rows();
-        let cut = slices(&rows, &[("tfidf", theirs)], &names(), &PLACES, Some(0));
+        let cut = slices(&rows, &[("tfidf", theirs)], &names(), &PLACES, Some(0), By::Accuracy);
         let found: Vec<(&str, &str, usize)> = cut.iter().map(|o| (o.slice.by, o.slice.value.as_str(), o.slice.n)).collect();
         let expected = [
             ("language", "en", 300),
@@ -237,13 +271,14 @@ mod tests {
         // 0.8 was said where all are of the event.
         assert!((new.bias + 0.2).abs() < 1e-6 && (new.log_loss + 0.8f64.ln()).abs() < 1e-6, "{new:?}");
         assert_eq!((cut[0].slice.baselines["tfidf"], cut[1].slice.baselines["tfidf"]), (0.0, 1.0));
+        assert!((new.ece - 0.2).abs() < 1e-6 && (lapsed.ece - 0.8).abs() < 1e-6, "{lapsed:?}");
         assert_eq!(new.auroc, None, "all are of the event");
     }
 
     #[test]
     fn a_slice_fails_where_its_interval_lies_below_all_or_a_baseline_above() {
         let (rows, theirs) = rows();
-        let mut cut = slices(&rows, &[("tfidf", theirs)], &names(), &PLACES, None);
+        let mut cut = slices(&rows, &[("tfidf", theirs.clone())], &names(), &PLACES, None, By::Accuracy);
         let fails = |open: &mut Open, interval| {
             open.finish(interval, 0.5);
             open.slice.fails.clone()
@@ -251,10 +286,16 @@ mod tests {
         assert_eq!(fails(&mut cut[3], [0.0, 0.1]).as_deref(), Some("accuracy 0.0 % on 200 rows, overall 50.0 %"));
         assert_eq!(fails(&mut cut[1], [0.4, 0.6]).as_deref(), Some("accuracy 50.0 % on 100 rows, tfidf 100.0 %"));
         assert_eq!(fails(&mut cut[2], [0.9, 1.0]), None);
+        // By log-loss only a baseline makes a part fail: where all are of the event, whoever says so more surely has less of it.
+        let mut cut = slices(&rows, &[("tfidf", theirs)], &names(), &PLACES, Some(0), By::LogLoss);
+        assert!((cut[1].slice.baselines["tfidf"] + 0.9f64.ln()).abs() < 1e-6);
+        assert_eq!(fails(&mut cut[1], [0.5, 0.6]).as_deref(), Some("log-loss 0.916 on 100 rows, tfidf 0.105"));
+        assert_eq!((fails(&mut cut[0], [0.5, 0.6]), fails(&mut cut[3], [1.5, 1.7])), (None, None));
+        let mut cut = slices(&rows, &[], &names(), &PLACES, None, By::Accuracy);
         // Who counts twice counts twice.
         let customers: Vec<u32> = (0..400).collect();
         let weights: Vec<u32> = (0..400).map(|i| if (i / 4) % 2 == 0 { 3 } else { 1 }).collect();
-        assert_eq!(cut[0].accuracy_under(&weights, &customers), 0.75);
+        assert_eq!(cut[0].under(&weights, &customers), 0.75);
     }
 
     #[test]

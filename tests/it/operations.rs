@@ -272,16 +272,28 @@ fn kafka_puts_dead_letters_back_and_forgets_a_customer_for_good() {
 
 #[test]
 fn a_bench_measures_with_and_without_a_swap() {
-    let dir = tempfile::tempdir().unwrap();
-    let small = ["--customers", "40", "--interactions", "400", "--rate", "100", "--seconds", "1", "--threads", "1", "--json", "-"];
-    let model = bundle::dir().to_string_lossy().into_owned();
-    let done = rapport(dir.path(), [&["bench", "--model", &model], &small[..]].concat(), SOON);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let report: Value = serde_json::from_str(&done.stdout).unwrap();
-    assert_ne!(report["model"], report["swapped_to"], "{report}");
-    for part in ["steady", "swap"] {
-        assert!(report[part]["p999"].as_f64().unwrap() > 0.0, "{report}");
+    let (dir, cluster) = (tempfile::tempdir().unwrap(), brokers::shared());
+    let small = ["--customers", "40", "--interactions", "400", "--rate", "100", "--seconds", "1", "--threads", "2", "--json", "-"];
+    let (model, brokers) = (bundle::dir().to_string_lossy().into_owned(), cluster.brokers());
+    for (log, place) in [("embedded", &[][..]), ("kafka", &["--brokers", &brokers, "--partitions", "2"])] {
+        let done = rapport(dir.path(), [&["bench", "--model", &model], place, &small[..]].concat(), SOON);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let report: Value = serde_json::from_str(&done.stdout).unwrap();
+        assert!(report["log"].as_str().unwrap().starts_with(log), "{report}");
+        assert_ne!(report["model"], report["swapped_to"], "{report}");
+        for part in ["steady", "swap"] {
+            assert!(report[part]["p999"].as_f64().unwrap() > 0.0, "{report}");
+        }
+        let difference = report["swap"]["p999"].as_f64().unwrap() - report["steady"]["p999"].as_f64().unwrap();
+        assert!((report["p999_difference"].as_f64().unwrap() - difference).abs() < 1e-6, "{report}");
+        let made =
+            done.stderr.lines().find_map(|line| line.strip_prefix("topics ")?.strip_suffix(".* were made and are deleted at the end"));
+        assert_eq!(made.is_some(), log == "kafka", "{}", done.stderr);
+        if let Some(prefix) = made {
+            assert!(prefix.starts_with("rapport-bench-"), "{prefix}");
+            assert!(!done.stderr.contains("cannot"), "{}", done.stderr);
+            let gone = || cluster.topics().iter().all(|topic| !topic.starts_with(prefix)).then_some(());
+            eventually("the topics of the bench are gone", SOON, gone);
+        }
     }
-    let difference = report["swap"]["p999"].as_f64().unwrap() - report["steady"]["p999"].as_f64().unwrap();
-    assert!((report["p999_difference"].as_f64().unwrap() - difference).abs() < 1e-6, "{report}");
 }

@@ -60,6 +60,15 @@ const WORDS: [&str; 48] = [
     "谢谢",
 ];
 
+/// What every interaction begins with; its number follows.
+const BEGIN: &str = "{\"id\":\"i";
+
+/// Number of an interaction that a feed made.
+pub fn number(json: &[u8]) -> u64 {
+    let digits = json.get(BEGIN.len()..).unwrap_or_default().iter().take_while(|b| b.is_ascii_digit());
+    digits.fold(0, |n, digit| 10 * n + u64::from(digit - b'0'))
+}
+
 pub struct Feed {
     random: SmallRng,
     customers: u32,
@@ -71,15 +80,20 @@ impl Feed {
         Self { random: SmallRng::seed_from_u64(1), customers, number: 0 }
     }
 
+    /// Number of the next interaction.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The next `n` interactions, keyed by customer.
-    pub fn next(&mut self, n: usize) -> Vec<(Option<Vec<u8>>, Vec<u8>)> {
+    pub fn next(&mut self, n: usize) -> Vec<(Box<str>, Vec<u8>)> {
         (0..n).map(|_| self.one()).collect()
     }
 
-    fn one(&mut self) -> (Option<Vec<u8>>, Vec<u8>) {
+    fn one(&mut self) -> (Box<str>, Vec<u8>) {
         let customer = format!("c{}", self.random.random_range(0..self.customers));
         let at = Timestamp(1_767_225_600_000_000 + self.number as i64 * 250_000);
-        let mut json = format!("{{\"id\":\"i{}\",\"customer_id\":\"{customer}\",\"occurred_at\":\"{at}\"", self.number);
+        let mut json = format!("{BEGIN}{}\",\"customer_id\":\"{customer}\",\"occurred_at\":\"{at}\"", self.number);
         self.number += 1;
         // Writing to a string cannot fail.
         let _ = match self.random.random_range(0..10) {
@@ -94,7 +108,7 @@ impl Feed {
             ),
         };
         json.push('}');
-        (Some(customer.into_bytes()), json.into_bytes())
+        (customer.into(), json.into_bytes())
     }
 
     /// 4 to 24 words.

@@ -33,7 +33,7 @@ pub use pairs::KafkaPairs;
 pub use settings::KafkaSettings;
 pub use states::LocalStates;
 pub use tail::{Tail, tail};
-pub use topics::{Finding, TopicPlan, create_topics, inspect_topics, verify_topics};
+pub use topics::{Finding, TopicPlan, create_topics, delete_topics, inspect_topics, verify_topics};
 
 use arrival::Arrival;
 use member::{join, leave, seek};

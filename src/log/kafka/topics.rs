@@ -257,10 +257,10 @@ pub fn create_topics(settings: &KafkaSettings, plan: TopicPlan) -> Result<Vec<Fi
         findings.push(match answer {
             Ok(name) => Finding::good(format!("topic {name} created")),
             Err((name, RDKafkaErrorCode::TopicAlreadyExists)) => Finding::good(format!("topic {name} exists")),
-            Err((name, RDKafkaErrorCode::InvalidReplicationFactor)) => Finding::bad(format!(
-                "topic {name} was not created: --replication-factor {} is more than there are brokers, or 0",
-                plan.replication_factor
-            )),
+            Err((name, RDKafkaErrorCode::InvalidReplicationFactor)) => Finding::bad(match plan.replication_factor {
+                ..0 => format!("topic {name} was not created: the brokers' default.replication.factor is more than there are brokers"),
+                n => format!("topic {name} was not created: --replication-factor {n} is more than there are brokers, or 0"),
+            }),
             Err((_, e)) => Finding::bad(format!("topic {} was not created: {e}", topic.name)),
         });
     }
@@ -274,6 +274,26 @@ pub fn create_topics(settings: &KafkaSettings, plan: TopicPlan) -> Result<Vec<Fi
         }
     }
     Ok(findings)
+}
+
+/// Deletes the topics, with all that is in them.
+///
+/// # Errors
+/// What could not be deleted.
+pub fn delete_topics(settings: &KafkaSettings) -> Result<(), LogError> {
+    let admin = admin(settings)?;
+    let topics = all(settings);
+    let names: Vec<&str> = topics.iter().map(|t| t.name.as_str()).collect();
+    let options = AdminOptions::new().request_timeout(Some(QUERY)).operation_timeout(Some(QUERY));
+    let answers = wait(admin.delete_topics(&names, &options))?.map_err(|e| settings.unreachable("deleting topics", e))?;
+    let left: Vec<String> = answers
+        .into_iter()
+        .filter_map(Result::err)
+        // A broker that is slow about it goes on by itself.
+        .filter(|(_, e)| !matches!(e, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::RequestTimedOut))
+        .map(|(name, e)| format!("topic {name} was not deleted: {e}"))
+        .collect();
+    if left.is_empty() { Ok(()) } else { Err(LogError::Fatal(left.join("; "))) }
 }
 
 fn admin(settings: &KafkaSettings) -> Result<AdminClient<Journal>, LogError> {

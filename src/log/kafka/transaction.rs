@@ -24,6 +24,8 @@ const RECONNECT: Duration = Duration::from_secs(150);
 const CONNECT: Duration = Duration::from_secs(30);
 /// A broker that has just started may not know a topic yet; after this long it does not exist.
 const MISSING: Duration = Duration::from_secs(60);
+/// Sleep between two looks at delivery reports that have not come.
+const UNREPORTED: Duration = Duration::from_micros(300);
 /// Most producers that may become useless for no known reason within [`LOSSES_WITHIN`].
 const MOST_LOSSES: usize = 5;
 const LOSSES_WITHIN: Duration = Duration::from_secs(120);
@@ -205,11 +207,8 @@ impl Transactions {
         }
         // Drained before anything else: commit_transaction flushes in slices of 100 ms unless nothing is in flight, and offsets that are sent
         // while the broker still completes the last transaction are tried again only after 100 ms (records after 20).
-        while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_millis(1));
-            if Instant::now() > deadline {
-                return Err(Failure::Abort(format!("records were not delivered within {:?}", self.timeout)));
-            }
+        if !self.drained(deadline) {
+            return Err(Failure::Abort(format!("records were not delivered within {:?}", self.timeout)));
         }
         self.check_deliveries()?;
         if !commit.offsets.is_empty() {
@@ -223,6 +222,26 @@ impl Transactions {
             self.retry("committing offsets", begun, || self.send_offsets(&offsets, &group, deadline))?;
         }
         self.retry("committing a transaction", begun, || Some(self.producer.commit_transaction(CALL)))
+    }
+
+    /// Serves delivery reports until none is due any more; whether that was so before the deadline.
+    ///
+    /// Polls without waiting, and sleeps where nothing came: `BaseProducer::poll` waits until its deadline whatever comes, and spins for the last
+    /// millisecond of it, since librdkafka waits in whole ones.
+    fn drained(&self, deadline: Instant) -> bool {
+        loop {
+            let before = self.producer.in_flight_count();
+            if before == 0 {
+                return true;
+            }
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() == before {
+                if Instant::now() > deadline {
+                    return false;
+                }
+                std::thread::sleep(UNREPORTED);
+            }
+        }
     }
 
     /// On a thread of its own; `None` where the call has not returned by the deadline. librdkafka lets it wait without an end where the group's
@@ -313,10 +332,7 @@ impl Transactions {
         // At least a moment of its own, where the attempt has used up the time.
         let deadline = (begun + self.timeout).max(Instant::now() + CALL);
         // Delivery reports are served by polling alone, and aborting waits for them.
-        let drained = Instant::now() + Duration::from_secs(1);
-        while self.producer.in_flight_count() > 0 && Instant::now() < drained {
-            self.producer.poll(Duration::from_millis(1));
-        }
+        self.drained(Instant::now() + Duration::from_secs(1));
         loop {
             match self.producer.abort_transaction(Duration::from_secs(1)) {
                 Ok(()) => return Ok(()),

@@ -19,6 +19,9 @@ pub use spend::{Decile, SpendQuality, SpendReport, SpendSlice};
 
 use super::baselines::{Baselines, FILE};
 use super::end_of_data;
+use super::level::Level;
+#[cfg(feature = "train")]
+use super::level::{self, logit};
 use super::timeline::Timeline;
 use crate::customer::CustomerState;
 use crate::engine::{Engine, Forecast, States, forecast_of};
@@ -164,7 +167,7 @@ pub fn judge(engine: &mut Engine, states: &States, recording: &Recording, names:
     others.speak(&mut rows, &known, days == model.manifest.training.horizon_days)?;
     let head = model.manifest.future.as_ref().and_then(|f| f.spend);
     let forecast = head.map(|head| forecast_of(&head, rows.iter().filter_map(|r| r.ahead.spend)));
-    Ok(report(&rows, &baselines, days, forecast, names))
+    Ok(report(&rows, (&baselines, &Levels::new()), days, forecast, names))
 }
 
 fn read_baselines(model: &Model) -> anyhow::Result<Baselines> {
@@ -176,11 +179,46 @@ fn read_baselines(model: &Model) -> anyhow::Result<Baselines> {
     serde_json::from_slice(&bytes).with_context(|| format!("{} is not of this version: train the bundle anew", path.display()))
 }
 
-/// The report of judged rows.
-pub fn report(rows: &[Row], baselines: &Baselines, days: u32, forecast: Option<Forecast>, names: &Names) -> FutureReport {
+/// Of baselines, by name; one that is not there says what it was fitted to say.
+pub type Levels = BTreeMap<&'static str, Level>;
+
+fn level(levels: &Levels, name: &str) -> Level {
+    levels.get(name).copied().unwrap_or(Level::NONE)
+}
+
+/// The levels that rows which calibrate the network give its baselines.
+#[cfg(feature = "train")]
+pub fn levels(rows: &[Row], baselines: &Baselines, days: u32, believed: f32) -> Levels {
+    let mut levels = Levels::new();
+    for (name, events) in churn::said(&rows.iter().collect::<Vec<_>>(), baselines, days) {
+        let (logits, returned): (Vec<f32>, Vec<usize>) = events.iter().map(|(p, gone)| (logit(1.0 - p), usize::from(!gone))).unzip();
+        if let Some(churn) = level::churn(&logits, &returned, believed) {
+            levels.insert(name, Level { churn, ..Level::NONE });
+        }
+    }
+    for (name, model) in baselines.models() {
+        let sums = rows.iter().fold([0.0; 4], |[p, a, purchases, amount], row| {
+            let said = spend::said(row, model, baselines, days);
+            [p + said.0, a + said.1, purchases + f64::from(row.outcome.purchases), amount + row.outcome.amount]
+        });
+        let factor = |i: usize| f64::from(level::factor(sums[i], sums[i + 2], believed));
+        let level = levels.entry(name).or_insert(Level::NONE);
+        (level.purchases, level.amount) = (factor(0), factor(1));
+    }
+    levels
+}
+
+/// The report of judged rows, beside baselines at these levels.
+pub fn report(
+    rows: &[Row],
+    (baselines, levels): (&Baselines, &Levels),
+    days: u32,
+    forecast: Option<Forecast>,
+    names: &Names,
+) -> FutureReport {
     FutureReport {
-        churn: churn::churn(rows, baselines, days, names),
-        spend: forecast.and_then(|f| spend::spend(rows, baselines, days, f, names)),
+        churn: churn::churn(rows, (baselines, levels), days, names),
+        spend: forecast.and_then(|f| spend::spend(rows, (baselines, levels), days, f, names)),
         next_need: need::next_need(rows, baselines, names),
     }
 }
@@ -228,7 +266,7 @@ mod tests {
             row(0, 0.5, true, (0.0, 0), ("a", "unheard of")),
         ];
         let baselines = Baselines { most_frequent: vec!["a".into()], purchases_per_day: Some(3.0), ..Baselines::default() };
-        let r = report(&rows, &baselines, 30, expected(), &Names::default());
+        let r = report(&rows, (&baselines, &Levels::new()), 30, expected(), &Names::default());
         let churn = r.churn.expect("judged");
         assert!((churn.share - 1.0 / 3.0).abs() < 1e-9 && (churn.predicted - 0.5).abs() < 1e-9);
         // One half is said to be gone.
@@ -276,7 +314,7 @@ mod tests {
             ..Baselines::default()
         };
         let names = Names { segments: BTreeMap::from([(0, "new".into()), (1, "lapsed".into())]), ..Names::default() };
-        let r = report(&rows, &baselines, 30, expected(), &names);
+        let r = report(&rows, (&baselines, &Levels::new()), 30, expected(), &names);
         let spend = r.spend.expect("judged");
         let [_, high] = spend.sure.differences["bgnbd"]["rmse_purchases"];
         assert!(high < 0.0 && spend.quality.rmse_purchases < spend.baselines["bgnbd"].rmse_purchases, "{spend:?}");

@@ -11,6 +11,7 @@ mod export;
 #[cfg(feature = "train")]
 mod fit_baselines;
 pub mod judge;
+pub mod level;
 #[cfg(feature = "train")]
 mod network;
 #[cfg(feature = "train")]

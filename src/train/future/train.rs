@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::baselines::FILE;
 use super::carried::Carried;
 use super::fit_baselines::fit_all;
-use super::judge::{FutureReport, Known, Look, Others, Row, report};
+use super::judge::{FutureReport, Known, Look, Others, Row, levels, report};
+use super::level;
 use super::network::{Fitted, Net, Outputs, Run, Task, fit};
 use super::snapshots::{Draw, Snapshot, after_each, draw, grid};
 use super::timeline::Timeline;
@@ -27,7 +28,7 @@ use crate::model::{BgNbd, ChurnHead, ClassHead, FutureHead, Horizon, Reference, 
 use crate::train::calibrate::{self, Bias, Scaling};
 use crate::train::config::Config;
 use crate::train::fit::Epoch;
-use crate::train::holdout::Holdout;
+use crate::train::holdout::{Holdout, Part};
 use crate::train::make::Notes;
 use crate::train::metrics::argmax;
 use crate::train::record::{Recording, customer_share, stop_share};
@@ -69,9 +70,6 @@ const FEWEST: usize = 50;
 /// Standard deviation of the logarithm of a forecast, at the least.
 const LEAST_ERROR: f32 = 0.02;
 
-/// How much of the change of level after a cut in time is believed: that of one period is as much season as it is trend.
-const LEVEL: f32 = 0.5;
-
 /// What scores say of snapshots: numbers by the name of the output, and the likeliest need.
 struct Said<'a> {
     numbers: Vec<(&'static str, Vec<f32>)>,
@@ -111,7 +109,11 @@ pub fn train(
     let mut left_out = |what: String| notes.left_out(what);
     let (cut, after) = data.cut();
     let fitted = |id: &str| !data.is_held_out(id);
-    let horizon = data.judged_horizon().min(data.end.days_since(after[0]) as f32);
+    let horizon = data.judged_horizon().min(data.end.days_since(after[0]) as f32).floor();
+    if horizon < 1.0 {
+        notes.left_out(format!("churn, spend and next_need: of {span:.1} days too little is left to judge them by"));
+        return Ok(None);
+    }
     let wanted = Draw { end: cut, horizon: data.horizon, count: SNAPSHOTS, seed };
     let mut snapshots = draw(&data.timelines, &data.numbers, wanted, fitted);
     let Some(mut head) = data.heads(&snapshots, config.min_class, &mut left_out) else { return Ok(None) };
@@ -141,9 +143,10 @@ pub fn train(
     let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
         held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
     data.calibrate(&mut head, &net, &calibration);
+    let levels = levels(&data.rows(&head, &net, &calibration, horizon, others)?, &baselines, horizon as u32, data.believed());
     let rows = data.rows(&head, &net, &judged, horizon, others)?;
     let forecast = head.spend.map(|h| forecast_of(&h, rows.iter().filter_map(|r| r.ahead.spend)));
-    let mut report = report(&rows, &baselines, horizon as u32, forecast, names);
+    let mut report = report(&rows, (&baselines, &levels), horizon as u32, forecast, names);
     if let Some(spend) = &mut report.spend {
         spend.per_time(after.len());
     }
@@ -164,7 +167,7 @@ pub fn train(
 
 impl<'a> Data<'a> {
     fn new(recording: &'a Recording, horizon_days: u32, holdout: Holdout) -> Option<Self> {
-        let mut categories: Vec<(&str, usize)> = recording.categories.iter().map(|(c, n)| (&**c, *n)).collect();
+        let mut categories = fitted_categories(recording, holdout);
         categories.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         categories.truncate(CATEGORIES);
         let categories: Vec<String> = categories.into_iter().map(|(c, _)| c.to_owned()).collect();
@@ -179,9 +182,9 @@ impl<'a> Data<'a> {
         })
     }
 
-    /// How far ahead what is set aside is judged, in days: as far as scores look, where the data allows it.
+    /// How far ahead what is set aside is judged, in whole days: as far as scores look, where the data allows it.
     fn judged_horizon(&self) -> f32 {
-        self.horizon.min((self.end.days_since(self.first) / REACH) as f32)
+        self.horizon.min((self.end.days_since(self.first) / REACH) as f32).floor()
     }
 
     /// Where fitting ends, and the times at which what is set aside is looked at.
@@ -205,7 +208,7 @@ impl<'a> Data<'a> {
     fn after_cut(&self, id: &str) -> bool {
         match self.holdout {
             Holdout::Time { .. } => true,
-            Holdout::Customers => self.holdout.part(id, self.first) != crate::train::holdout::Part::Fit,
+            Holdout::Customers => self.holdout.part(id, self.first) != Part::Fit,
         }
     }
 
@@ -305,24 +308,21 @@ impl<'a> Data<'a> {
         net.run(snapshots, &Task { head, numbers: &self.numbers, purchases: 1.0, amount: 1.0 })
     }
 
+    /// How much of the level of what calibrates is believed.
+    fn believed(&self) -> f32 {
+        if self.holdout == Holdout::Customers { 1.0 } else { level::AFTER_A_CUT }
+    }
+
     /// Fits what turns outputs into probabilities and sums.
     fn calibrate(&self, head: &mut FutureHead, net: &Net, snapshots: &[Snapshot]) {
         let out = self.run(head, net, snapshots);
         let visits = head.visits;
-        let level = if self.holdout == Holdout::Customers { 1.0 } else { LEVEL };
+        let believed = self.believed();
         if let Some(churn) = &mut head.churn {
-            let logits: Vec<Vec<f32>> = snapshots
-                .iter()
-                .zip(out.survival.chunks(2))
-                .map(|(s, o)| vec![0.0, return_logit(&head.visits, o, &s.past, Horizon(s.days))])
-                .collect();
+            let logit = |(s, o): (&Snapshot, &[f32])| return_logit(&head.visits, o, &s.past, Horizon(s.days));
+            let logits: Vec<f32> = snapshots.iter().zip(out.survival.chunks(2)).map(logit).collect();
             let returned: Vec<usize> = snapshots.iter().map(|s| usize::from(s.outcome.returned)).collect();
-            if returned.contains(&0) && returned.contains(&1) {
-                let scaling = calibrate::fit(&logits, &returned, Bias::Labels);
-                let (scale, fitted) = (scaling.scale, scaling.bias[1] - scaling.bias[0]);
-                let level_before = same_level(&logits, scale);
-                *churn = ChurnHead { scale, bias: level_before + level * (fitted - level_before) };
-            }
+            *churn = level::churn(&logits, &returned, believed).unwrap_or(*churn);
         }
         if let Some(spend) = &mut head.spend {
             let mut sums: BTreeMap<Timestamp, [f64; 4]> = BTreeMap::new();
@@ -333,8 +333,8 @@ impl<'a> Data<'a> {
                 sum.iter_mut().zip(row).for_each(|(a, b)| *a += b);
             }
             let all = sums.values().fold([0.0; 4], |a, b| std::array::from_fn(|i| a[i] + b[i]));
-            let factor = |i: usize| if all[i] > 0.0 && all[i + 2] > 0.0 { (all[i + 2] / all[i]).clamp(0.2, 5.0) as f32 } else { 1.0 };
-            (spend.purchases, spend.amount) = (factor(0).powf(level), factor(1).powf(level));
+            let factor = |i: usize| level::factor(all[i], all[i + 2], believed);
+            (spend.purchases, spend.amount) = (factor(0), factor(1));
             // How far off forecasts were that knew nothing of their time.
             let error = |i: usize| {
                 let logs: Vec<f64> = sums.values().filter(|s| s[i] > 0.0 && s[i + 2] > 0.0).map(|s| (s[i + 2] / s[i]).ln()).collect();
@@ -432,16 +432,15 @@ impl<'a> Data<'a> {
     }
 }
 
-/// The bias with which logits × scale have the mean probability that they had without either.
-fn same_level(logits: &[Vec<f32>], scale: f32) -> f32 {
-    let mean = |scale: f32, bias: f32| logits.iter().map(|l| f64::from(1.0 / (1.0 + (-(l[1] * scale + bias)).exp()))).sum::<f64>();
-    let wanted = mean(1.0, 0.0);
-    let (mut low, mut high) = (-50.0, 50.0);
-    for _ in 0..40 {
-        let middle = (low + high) / 2.0;
-        if mean(scale, middle) < wanted { low = middle } else { high = middle }
+/// How often each category is among what is fitted on.
+fn fitted_categories(recording: &Recording, holdout: Holdout) -> Vec<(&str, usize)> {
+    let mut counts: HashMap<u32, usize> = HashMap::new();
+    for customer in &recording.customers {
+        for item in customer.items.iter().filter(|item| holdout.part(&customer.id, item.occurred_at) == Part::Fit) {
+            *counts.entry(item.category).or_default() += 1;
+        }
     }
-    (low + high) / 2.0
+    recording.categories.keys().filter_map(|name| Some((&**name, *counts.get(&words::hash(name))?))).collect()
 }
 
 fn top(head: &ClassHead, logits: &[f32]) -> ClassScore {

@@ -1,7 +1,7 @@
 //! What a run says while it works, and what of it the report repeats.
 
 use super::Progress;
-use crate::cli::UNSORTED;
+use crate::cli::{UNSORTED, is_unsorted};
 use crate::train::record::{Counts, Recording};
 
 /// Passes notes on to the caller and remembers what was left out.
@@ -53,7 +53,7 @@ impl<'a> Notes<'a> {
             "{} interactions, {} labels; {} rejected, {} duplicates",
             counts.interactions, counts.labels, counts.rejected, counts.duplicates
         ));
-        if counts.late * 100 > counts.interactions + counts.rejected {
+        if is_unsorted(counts.late, counts.interactions + counts.rejected) {
             self.say(format!("{} interactions were late: {UNSORTED}", counts.late));
         }
         if counts.labels_without_interaction > 0 {

@@ -9,6 +9,7 @@ use super::task::{self, curve, matrix, unit};
 use crate::train::bootstrap::Interval;
 use crate::train::future::judge::{ChurnQuality, ChurnReport, Decile, FutureReport, NeedQuality, NeedReport, SpendQuality, SpendReport};
 use crate::train::metrics::Bin;
+use crate::train::slices::By;
 
 /// One section per task that is there.
 pub fn sections(report: &FutureReport) -> anyhow::Result<String> {
@@ -81,8 +82,8 @@ fn churn(c: &ChurnReport) -> anyhow::Result<String> {
     }
     html += &matrix(&c.confusion);
     html += "</div>\n";
-    let best = c.baselines.iter().max_by(|a, b| a.1.accuracy.total_cmp(&b.1.accuracy)).map(|(name, _)| *name);
-    html += &task::slices(&c.slices, "looks", best);
+    let best = c.baselines.iter().min_by(|a, b| a.1.log_loss.total_cmp(&b.1.log_loss)).map(|(name, _)| *name);
+    html += &task::slices(&c.slices, "looks", By::LogLoss, best);
     html += "</section>\n";
     Ok(html)
 }

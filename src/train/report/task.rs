@@ -5,7 +5,7 @@ use super::page::{Mark, between, percent, verdicts};
 use super::plot::{Axes, Line, lines};
 use crate::train::judge::TaskReport;
 use crate::train::metrics::{Bin, Confusion};
-use crate::train::slices::Slice;
+use crate::train::slices::{By, Slice};
 
 fn mark(verdict: &str) -> Mark {
     let starts = |what: &[&str]| what.iter().any(|start| verdict.starts_with(start));
@@ -54,7 +54,7 @@ pub fn section(name: &str, t: &TaskReport) -> anyhow::Result<String> {
     }
     html += &matrix(&t.confusion);
     html += "</div>\n";
-    html += &slices(&t.slices, "labels", t.baselines.iter().find(|(_, b)| b.of.is_none()).map(|(name, _)| *name));
+    html += &slices(&t.slices, "labels", By::Accuracy, t.baselines.iter().find(|(_, b)| b.of.is_none()).map(|(name, _)| *name));
     html += "</section>\n";
     Ok(html)
 }
@@ -116,31 +116,42 @@ pub fn matrix(c: &Confusion) -> String {
     html
 }
 
-/// The table of the parts, beside the accuracy of one baseline. `of` is what is counted.
-pub fn slices(slices: &[Slice], of: &str, baseline: Option<&str>) -> String {
+/// The table of the parts, beside one baseline's figure of those that say where the model fails. `of` is what is counted.
+pub fn slices(slices: &[Slice], of: &str, by: By, baseline: Option<&str>) -> String {
     if slices.is_empty() {
         return String::new();
     }
-    let head = baseline.map_or(String::new(), |name| format!("<th>{} accuracy</th>", escape(name)));
+    let figure = if by == By::Accuracy { "accuracy" } else { "log-loss" };
+    let head = baseline.map_or(String::new(), |name| format!("<th>{} {figure}</th>", escape(name)));
+    // The interval follows its figure.
+    let (first, second) = if by == By::Accuracy { ("<th></th>", "") } else { ("", "<th></th>") };
     let areas = slices.iter().any(|s| s.auroc.is_some());
     let area = if areas { "<th>AUROC</th>" } else { "" };
     let mut html = format!(
-        "<h3>By part</h3>\n<div class=\"scroll\"><table>\n<thead><tr><th>part</th><th class=\"left\"></th><th>{of}</th><th>accuracy</th><th></th><th>macro-F1</th><th>log-loss</th>{area}\
-         <th>bias</th>{head}<th class=\"left\">beware</th></tr></thead>\n<tbody>\n"
+        "<h3>By part</h3>\n<div class=\"scroll\"><table>\n<thead><tr><th>part</th><th class=\"left\"></th><th>{of}</th><th>accuracy</th>{first}<th>macro-F1</th><th>log-loss</th>{second}{area}\
+         <th>calibration error</th><th>bias</th>{head}<th class=\"left\">beware</th></tr></thead>\n<tbody>\n"
     );
+    let interval = |of: By, text: String| if of == by { format!("<td class=\"interval\">{text}</td>") } else { String::new() };
     for s in slices {
-        let theirs = baseline.map_or(String::new(), |b| format!("<td>{}</td>", s.baselines.get(b).map_or(String::new(), |a| percent(*a))));
+        let theirs = baseline.map_or(String::new(), |b| {
+            format!(
+                "<td>{}</td>",
+                s.baselines.get(b).map_or(String::new(), |a| if by == By::Accuracy { percent(*a) } else { format!("{a:.3}") })
+            )
+        });
         let area = s.auroc.map_or("–".to_owned(), percent);
         let area = if areas { format!("<td>{area}</td>") } else { String::new() };
         html += &format!(
-            "<tr><td>{}</td><td class=\"left\">{}</td><td>{}</td><td>{}</td><td class=\"interval\">{}</td><td>{}</td><td>{:.3}</td>{area}<td>{:+.3}</td>{theirs}<td class=\"fails\">{}</td></tr>\n",
+            "<tr><td>{}</td><td class=\"left\">{}</td><td>{}</td><td>{}</td>{}<td>{}</td><td>{:.3}</td>{}{area}<td>{:.3}</td><td>{:+.3}</td>{theirs}<td class=\"fails\">{}</td></tr>\n",
             s.by,
             escape(&s.value),
             s.n,
             percent(s.accuracy),
-            between(Some(&s.interval)),
+            interval(By::Accuracy, between(Some(&s.interval))),
             percent(s.macro_f1),
             s.log_loss,
+            interval(By::LogLoss, format!("{:.3}–{:.3}", s.interval[0], s.interval[1])),
+            s.ece,
             s.bias,
             escape(s.fails.as_deref().unwrap_or_default())
         );

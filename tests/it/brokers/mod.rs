@@ -157,6 +157,13 @@ impl Cluster {
         }
     }
 
+    /// Names of the topics that there are.
+    pub fn topics(&self) -> Vec<String> {
+        let client: BaseConsumer = self.client().create().expect("a client");
+        let metadata = client.fetch_metadata(None, Duration::from_secs(20)).expect("metadata");
+        metadata.topics().iter().map(|t| t.name().to_owned()).collect()
+    }
+
     /// First and next offset of every partition of a topic.
     pub fn watermarks(&self, topic: &str) -> Vec<(i64, i64)> {
         let client: BaseConsumer = self.client().create().expect("a client");

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Row, SEED, TODAY, finite, numbers};
+use super::{Levels, Row, SEED, TODAY, finite, level, numbers};
 use crate::train::bootstrap::{FIGURES, Interval, Weighted, calibration_limit, intervals};
 use crate::train::future::baselines::Baselines;
 use crate::train::judge::Judged;
 use crate::train::metrics::{self, Bin, Confusion, confusion, expected_calibration_error, reliability, roc};
-use crate::train::slices::{Names, SO_FAR, Slice, slices};
+use crate::train::slices::{By, Names, SO_FAR, Slice, slices};
 use crate::train::tabular::TABULAR;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,37 +55,48 @@ pub struct ChurnQuality {
     pub ece: f64,
     /// Where gone is said from a probability of one half on.
     pub accuracy: f64,
+    pub macro_f1: f64,
 }
 
 /// Names of the two classes.
 const CLASSES: [&str; 2] = ["gone", "came back"];
 /// Figures that have intervals.
-const SURE: [&str; 3] = ["auroc", "log_loss", "accuracy"];
+const SURE: [&str; 4] = ["auroc", "log_loss", "accuracy", "macro_f1"];
 /// Most points of a curve.
 const POINTS: usize = 200;
 
-type Events = Vec<(f64, bool)>;
+pub type Events = Vec<(f64, bool)>;
+
+/// What the baselines say of these rows, as they were fitted, and whether that happened.
+pub fn said(rows: &[&Row], baselines: &Baselines, days: u32) -> Vec<(&'static str, Events)> {
+    let mut all: Vec<(&'static str, Events)> = Vec::new();
+    let mut add = |name, of: &dyn Fn(&Row) -> Option<f64>| {
+        all.push((name, rows.iter().filter_map(|r| Some((of(r)?, !r.outcome.returned))).collect()));
+    };
+    if let Some(recency) = &baselines.recency {
+        add("recency", &|r| Some(1.0 - recency.returns(r.recency, f64::from(days))));
+    }
+    if rows.iter().any(|r| r.tabular.is_some()) {
+        add(TABULAR, &|r| r.tabular);
+    }
+    for (name, model) in baselines.models() {
+        add(name, &|r| Some(model.none(&r.visits.unwrap_or(TODAY), f64::from(days) / 7.0)));
+    }
+    all
+}
 
 /// The report of churn; `None` where nothing is said of it.
-pub fn churn(rows: &[Row], baselines: &Baselines, days: u32, names: &Names) -> Option<ChurnReport> {
+pub fn churn(rows: &[Row], (baselines, levels): (&Baselines, &Levels), days: u32, names: &Names) -> Option<ChurnReport> {
     let spoken: Vec<&Row> = rows.iter().filter(|r| r.ahead.churn.is_some()).collect();
     let own: Events = spoken.iter().filter_map(|r| Some((f64::from(r.ahead.churn?.probability), !r.outcome.returned))).collect();
     if own.is_empty() {
         return None;
     }
     let n = own.len() as f64;
-    let mut all: Vec<(&'static str, Events)> = Vec::new();
-    let mut add = |name, of: &dyn Fn(&Row) -> Option<f64>| {
-        all.push((name, spoken.iter().filter_map(|r| Some((of(r)?, !r.outcome.returned))).collect()));
-    };
-    if let Some(recency) = &baselines.recency {
-        add("recency", &|r| Some(1.0 - recency.returns(r.recency, f64::from(days))));
-    }
-    if spoken.iter().any(|r| r.tabular.is_some()) {
-        add(TABULAR, &|r| r.tabular);
-    }
-    for (name, model) in baselines.models() {
-        add(name, &|r| Some(model.none(&r.visits.unwrap_or(TODAY), f64::from(days) / 7.0)));
+    let mut all = said(&spoken, baselines, days);
+    for (name, events) in &mut all {
+        let level = level(levels, name);
+        events.iter_mut().for_each(|(p, _)| *p = level.gone(*p));
     }
     let judged: Vec<Judged> = spoken.iter().zip(two_classes(&own)).map(|(r, row)| Judged { row, rating: None, who: r.who }).collect();
     // A baseline that does not speak of every row cannot be paired.
@@ -123,11 +134,11 @@ fn curves(
     let weighted = |rows: &[&metrics::Row]| Weighted::new(rows, &customers, count, Some(0));
     let mine = weighted(&judged.iter().map(|j| &j.row).collect::<Vec<_>>());
     let others: Vec<Weighted> = paired.iter().map(|(_, rows)| weighted(&rows.iter().collect::<Vec<_>>())).collect();
-    let mut cut = slices(judged, paired, names, &SO_FAR, Some(0));
+    let mut cut = slices(judged, paired, names, &SO_FAR, Some(0), By::LogLoss);
     let found = intervals(count, SEED, |weights| {
         let mine = mine.figures(weights);
         let differences = others.iter().flat_map(|o| o.figures(weights).into_iter().zip(mine).map(|(theirs, mine)| mine - theirs));
-        let slices = cut.iter().map(|s| s.accuracy_under(weights, &customers));
+        let slices = cut.iter().map(|s| s.under(weights, &customers));
         mine.into_iter().chain(differences.collect::<Vec<_>>()).chain(slices).collect()
     });
     let named = |intervals: &[Interval]| -> BTreeMap<&'static str, Interval> {
@@ -161,5 +172,6 @@ fn churn_quality(events: &[(f64, bool)]) -> ChurnQuality {
         log_loss: events.iter().map(loss).sum::<f64>() / n,
         ece: expected_calibration_error(events, 10),
         accuracy: events.iter().filter(|(p, event)| (*p >= 0.5) == *event).count() as f64 / n,
+        macro_f1: metrics::judge(&two_classes(events)).macro_f1,
     }
 }

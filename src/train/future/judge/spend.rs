@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Figures, Intervals, Part, Row, TODAY, compare, numbers};
+use super::{Figures, Intervals, Levels, Part, Row, TODAY, compare, level, numbers};
 use crate::engine::{Forecast, Spend};
 use crate::train::bootstrap::{Interval, Sums};
 use crate::train::future::baselines::Baselines;
+use crate::train::future::death::BuyTillDeath;
 use crate::train::future::timeline::Outcome;
 use crate::train::slices::{Names, SO_FAR, parts};
 
@@ -151,8 +152,21 @@ fn quality(figures: [f64; 6]) -> SpendQuality {
     }
 }
 
+/// Purchases and amount that a model of visits expects of a row, as it was fitted.
+pub fn said(row: &Row, model: &dyn BuyTillDeath, baselines: &Baselines, days: u32) -> (f64, f64) {
+    let visits = row.visits.unwrap_or(TODAY);
+    let expected = model.expected(&visits, f64::from(days) / 7.0);
+    baselines.per_visit.of(expected, &visits, f64::from(row.past.purchases), f64::from(row.past.amount))
+}
+
 /// The report of spend; `None` where nothing is said of it.
-pub fn spend(rows: &[Row], baselines: &Baselines, days: u32, expected: Forecast, names: &Names) -> Option<SpendReport> {
+pub fn spend(
+    rows: &[Row],
+    (baselines, levels): (&Baselines, &Levels),
+    days: u32,
+    expected: Forecast,
+    names: &Names,
+) -> Option<SpendReport> {
     let own: Vec<(&Row, Spend)> = rows.iter().filter_map(|r| Some((r, r.ahead.spend?))).collect();
     if own.is_empty() {
         return None;
@@ -168,10 +182,10 @@ pub fn spend(rows: &[Row], baselines: &Baselines, days: u32, expected: Forecast,
         .models()
         .into_iter()
         .map(|(name, model)| {
+            let level = level(levels, name);
             let all = own.iter().map(|(r, _)| {
-                let visits = r.visits.unwrap_or(TODAY);
-                let expected = model.expected(&visits, f64::from(days) / 7.0);
-                let (purchases, amount) = baselines.per_visit.of(expected, &visits, f64::from(r.past.purchases), f64::from(r.past.amount));
+                let (purchases, amount) = said(r, model, baselines, days);
+                let (purchases, amount) = (purchases * level.purchases, amount * level.amount);
                 errors(r, Expected { purchases, days: purchases / per_day(r), amount })
             });
             (name, all.collect())
