@@ -39,6 +39,8 @@ mod reference;
 #[cfg(feature = "train")]
 mod report;
 #[cfg(feature = "train")]
+mod stack;
+#[cfg(feature = "train")]
 pub use report::judged as page;
 #[cfg(feature = "train")]
 mod search;

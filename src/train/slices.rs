@@ -291,7 +291,7 @@ mod tests {
         assert!((cut[1].slice.baselines["tfidf"] + 0.9f64.ln()).abs() < 1e-6);
         assert_eq!(fails(&mut cut[1], [0.5, 0.6]).as_deref(), Some("log-loss 0.916 on 100 rows, tfidf 0.105"));
         assert_eq!((fails(&mut cut[0], [0.5, 0.6]), fails(&mut cut[3], [1.5, 1.7])), (None, None));
-        let mut cut = slices(&rows, &[], &names(), &PLACES, None, By::Accuracy);
+        let cut = slices(&rows, &[], &names(), &PLACES, None, By::Accuracy);
         // Who counts twice counts twice.
         let customers: Vec<u32> = (0..400).collect();
         let weights: Vec<u32> = (0..400).map(|i| if (i / 4) % 2 == 0 { 3 } else { 1 }).collect();

@@ -94,7 +94,7 @@ pub struct Tfidf {
     sessions: bool,
 }
 
-type Row = Vec<(u32, f32)>;
+pub type Row = Vec<(u32, f32)>;
 
 impl Tfidf {
     pub fn classes(&self) -> usize {
@@ -257,7 +257,7 @@ fn softmax(z: &mut [f32]) {
 }
 
 /// Sum of the log-losses times `c`, plus half the squared weights; adds its gradient.
-fn loss(x: &[f64], gradient: &mut [f64], rows: &[Row], labels: &[usize], k: usize, c: f64, penalised: usize) -> f64 {
+pub fn loss(x: &[f64], gradient: &mut [f64], rows: &[Row], labels: &[usize], k: usize, c: f64, penalised: usize) -> f64 {
     let mut total = 0.0;
     for (g, w) in gradient.iter_mut().zip(&x[..penalised]) {
         *g = *w;
@@ -295,7 +295,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// L-BFGS with ten pairs and halving line search (Nocedal and Wright, algorithms 7.4 and 7.5).
-fn minimise(x: &mut Vec<f64>, iterations: usize, mut function: impl FnMut(&[f64], &mut [f64]) -> f64) {
+pub fn minimise(x: &mut Vec<f64>, iterations: usize, mut function: impl FnMut(&[f64], &mut [f64]) -> f64) {
     let n = x.len();
     let mut gradient = vec![0.0; n];
     let mut value = function(x, &mut gradient);

@@ -14,14 +14,30 @@ use super::heads::Said;
 use crate::train::dataset::{Dataset, Sequence, Step};
 use crate::train::fit::{self, Event, Fitted};
 use crate::train::holdout::View;
+use crate::train::network::Network;
+use crate::train::stack::{self, Linear};
 
 /// From so many labelled interactions on, a twentieth of them calibrates well enough.
 const MANY: usize = 10_000;
 /// Networks, each fitted without one part of the customers, on a thread of its own.
 const FOLDS: usize = 4;
 
-/// What is said of the customers with labels in `data` by networks fitted as `like` was on the others; nothing where labels are many.
-pub fn said(data: &Dataset, views: &[View<'_>], calibration: &Dataset, like: &Fitted, seed: u64, notes: &mut Notes<'_>) -> Option<Said> {
+/// What a network says, and what the linear models say in its place where there are any.
+pub fn both(network: &Network, models: &[Linear], data: &Dataset, views: &[View<'_>]) -> (Said, Said) {
+    (Said::of(network, data, views), Said::of(&stack::with(network, models, |_| 1.0), data, views))
+}
+
+/// What is said of the customers with labels in `data` by networks fitted as `like` was on the others, and by linear models of these; nothing where labels
+/// are many.
+pub fn said(
+    data: &Dataset,
+    views: &[View<'_>],
+    calibration: &Dataset,
+    like: &Fitted,
+    linear: impl Fn(&Network, &Dataset) -> Vec<Linear> + Sync,
+    seed: u64,
+    notes: &mut Notes<'_>,
+) -> Option<(Said, Said)> {
     let labelled = |s: &Sequence| s.steps.iter().filter(|step| Step::is_labelled(step)).count();
     if data.sequences.iter().map(labelled).sum::<usize>() >= MANY {
         return None;
@@ -49,7 +65,7 @@ pub fn said(data: &Dataset, views: &[View<'_>], calibration: &Dataset, like: &Fi
             }
         });
         let (own, views) = some(&|part| part == fold);
-        Said::of(&fitted.network, &own, &views)
+        both(&fitted.network, &linear(&fitted.network, &others), &own, &views)
     };
     thread::scope(|scope| {
         let (tell, told) = mpsc::channel();
@@ -60,6 +76,9 @@ pub fn said(data: &Dataset, views: &[View<'_>], calibration: &Dataset, like: &Fi
             done[fold] = share;
             notes.fit("cross-fitting", done.iter().sum::<f32>() / FOLDS as f32, loss);
         }
-        folds.into_iter().map(|f| f.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).reduce(Said::and)
+        folds
+            .into_iter()
+            .map(|f| f.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .reduce(|(own, linear), (more, of_linear)| (own.and(more), linear.and(of_linear)))
     })
 }

@@ -13,6 +13,7 @@ use crate::train::metrics::Row;
 use crate::train::network::Network;
 use crate::train::satisfaction_class;
 use crate::train::slices::Who;
+use crate::train::stack::Head;
 
 /// A labelled step: place (sequence, step), logits, class; the number of classes for a label that the model does not know.
 type Step = ((usize, usize), Vec<f32>, usize);
@@ -68,6 +69,55 @@ impl Said {
             classes: self.classes.into_iter().zip(other.classes).map(|(these, those)| join(these, those)).collect(),
         }
     }
+}
+
+impl Said {
+    fn of_head(&self, head: Head) -> &Labelled {
+        match head {
+            Head::Satisfaction => &self.satisfaction,
+            Head::Class(task) => &self.classes[task],
+        }
+    }
+
+    /// What is said where linear models, who say `linear` of the same steps, have these shares.
+    pub fn with(mut self, linear: &Self, share: impl Fn(Head) -> f32) -> Self {
+        let mix = |own: &mut Labelled, linear: &Labelled, share: f32| {
+            for ((_, own, _), (_, theirs, _)) in own.iter_mut().zip(linear) {
+                own.iter_mut().zip(theirs).for_each(|(own, theirs)| *own = mean(*own, *theirs, share));
+            }
+        };
+        mix(&mut self.satisfaction, &linear.satisfaction, share(Head::Satisfaction));
+        for (task, (own, linear)) in self.classes.iter_mut().zip(&linear.classes).enumerate() {
+            mix(own, linear, share(Head::Class(task)));
+        }
+        self
+    }
+
+    /// The share of a linear model with which what is said is least wrong of a head, each with a scale of its own; none where there are too few labels.
+    pub fn share(&self, linear: &Self, head: Head) -> f32 {
+        let (own, theirs) = (self.of_head(head), linear.of_head(head));
+        // A label that the model does not know has no loss.
+        let rows = || own.iter().zip(theirs).filter(|(own, _)| own.2 < own.1.len());
+        let labels: Vec<usize> = rows().map(|(own, _)| own.2).collect();
+        if labels.len() < FEWEST_SHARING {
+            return 0.0;
+        }
+        let loss = |share: f32| {
+            let mixed = |own: &Step, theirs: &Step| own.1.iter().zip(&theirs.1).map(|(own, theirs)| mean(*own, *theirs, share)).collect();
+            let logits: Vec<Vec<f32>> = rows().map(|(own, theirs)| mixed(own, theirs)).collect();
+            let scaling = calibrate::fit(&logits, &labels, Bias::None);
+            logits.iter().zip(&labels).map(|(logits, label)| -f64::from(scaling.apply(logits)[*label]).max(1e-15).ln()).sum::<f64>()
+        };
+        SHARES.into_iter().map(|share| (share, loss(share))).min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0.0, |(share, _)| share)
+    }
+}
+
+/// Shares that a linear model may have, and fewest labels to choose by.
+const SHARES: [f32; 7] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
+const FEWEST_SHARING: usize = 100;
+
+fn mean(own: f32, linear: f32, share: f32) -> f32 {
+    (1.0 - share) * own + share * linear
 }
 
 /// Calibration of every head.

@@ -24,15 +24,19 @@ use prepared::json_file;
 
 use super::checkpoint::{Checkpoint, Fingerprint};
 use super::config::Config;
+use super::dataset::Dataset;
 use super::future::judge::{FutureReport, Others};
 use super::holdout::{Division, Holdout, Part, View};
 use super::judge::{self, Judged, Task, TaskReport};
+use super::network::Network;
 use super::record::{Counts, Recording, Sample, record_sample};
 use super::report::{self, Report};
 use super::shape::Shape;
 use super::slices::Names;
 use super::vectors::Source;
-use super::{SATISFACTION_CLASSES, TFIDF, future, lineage, membership, reference, satisfaction_class, search, segments, tabular, write};
+use super::{
+    SATISFACTION_CLASSES, TFIDF, future, lineage, membership, reference, satisfaction_class, search, segments, stack, tabular, write,
+};
 use crate::cli::usage;
 use crate::interaction::{SATISFACTION, Timestamp};
 use crate::model::Reference;
@@ -138,20 +142,27 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     if job.config.search.budget > trials.len() {
         notes.left_out("the search: no rating and no class is labelled in the calibration part, whose loss would choose".into());
     }
-    let network = &best.network;
     if best.kept < best.epochs.len() {
         let (last, kept) = (best.epochs.len(), best.kept);
         notes.say(format!("stopped after epoch {last}: the loss on the calibration part was lowest after epoch {kept}"));
     }
     notes.stage("calibrating");
-    let mut calibrating = Said::of(network, &calibration, &parts.calibrate);
-    if matches!(holdout, Holdout::Customers) {
-        let more = crossed::said(&fitted, &parts.fit, &calibration, &best, job.seed, &mut notes);
-        calibrating = match more {
-            Some(more) => calibrating.and(more),
-            None => calibrating,
-        };
+    // A linear model of one text has nothing to say of a conversation.
+    let linear = |network: &Network, data: &Dataset| match shape {
+        Shape::Texts { .. } => stack::fit(&network.architecture, data, &calibration),
+        _ => Vec::new(),
+    };
+    let models = linear(&best.network, &fitted);
+    let mut calibrating = crossed::both(&best.network, &models, &calibration, &parts.calibrate);
+    if matches!(holdout, Holdout::Customers)
+        && let Some((own, linear)) = crossed::said(&fitted, &parts.fit, &calibration, &best, linear, job.seed, &mut notes)
+    {
+        calibrating = (calibrating.0.and(own), calibrating.1.and(linear));
     }
+    let shares: Vec<(stack::Head, f32)> = models.iter().map(|m| (m.head, calibrating.0.share(&calibrating.1, m.head))).collect();
+    let share = |head| shares.iter().find(|(of, _)| *of == head).map_or(0.0, |(_, share)| *share);
+    let network = &stack::with(&best.network, &models, share);
+    let calibrating = calibrating.0.with(&calibrating.1, share);
     let heads = Heads::fit(&calibrating, &fitted, &prepared, &holdout, &job.config);
 
     if job.config.unknown_quantile > 0.0 {
