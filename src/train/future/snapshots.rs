@@ -62,8 +62,8 @@ pub struct Draw {
 
 /// Most snapshots of one customer.
 const MOST: f64 = 64.0;
-/// Share of snapshots right after an interaction; the others are at any time since the first one.
-const AFTER: f64 = 0.15;
+/// Share of snapshots right after an interaction, where scores are published; the others are at any time since the first one, as of which one may ask.
+const AFTER: f64 = 0.4;
 /// Exponent below 1: later times, and with them customers known for long, are drawn more often; they are most like what is asked about.
 const LATE: f64 = 0.7;
 /// Shortest horizon, in days.
