@@ -14,7 +14,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 import torch
 from torch import nn
 
-EMBEDDING, FILTERS, BAG, ROWS, VECTOR, HIDDEN, FEATURES, WORDS = 100, 32, 32, 65536, 96, 96, 30, 40
+EMBEDDING, FILTERS, BAG, ROWS, VECTOR, HIDDEN, FEATURES, WORDS = 100, 32, 32, 65536, 96, 96, 41, 40
 torch.set_num_threads(1)
 torch.manual_seed(1)
 

@@ -89,9 +89,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     config.check().map_err(usage)?;
     let until = args.until.as_deref().map(crate::interaction::Timestamp::parse).transpose().map_err(|e| usage(format!("--until: {e}")))?;
     check_place(&args.out)?;
-    let inputs = |flag, paths: &[PathBuf]| -> Vec<(&'static str, PathBuf)> { paths.iter().map(|path| (flag, path.clone())).collect() };
-    let inputs = [inputs("--interactions", &args.interactions), inputs("--labels", &args.labels)].concat();
-    check_files(&inputs.iter().map(|(flag, path)| (*flag, path.as_path())).collect::<Vec<_>>(), &[])?;
+    // What is imported is checked by the import.
+    let read = if args.import.is_none() { args.interactions.as_slice() } else { &[] };
+    let inputs =
+        read.iter().map(|path| ("--interactions", path.as_path())).chain(args.labels.iter().map(|path| ("--labels", path.as_path())));
+    check_files(&inputs.collect::<Vec<_>>(), &[])?;
     let (mut interactions, mut labels) = (args.interactions, args.labels);
     let imported = match &args.import {
         None => None,

@@ -178,7 +178,8 @@ fn broken_input_says_what_is_wrong_and_writes_nothing() {
     let (i, l, out) = (path("i.jsonl"), path("l.jsonl"), path("bundle"));
     for (interactions, more, code, word) in [
         (path("empty.jsonl"), vec![], 2, "no valid interaction"),
-        (path("none.jsonl"), vec![], 1, "none.jsonl"),
+        (path("none.jsonl"), vec![], 2, "none.jsonl"),
+        (i.clone(), vec!["--labels".to_owned(), path("none.jsonl")], 2, "none.jsonl"),
         (i.clone(), vec!["--config".to_owned(), path("old.toml")], 2, "refit is no key any more"),
         (i.clone(), vec!["--labels".to_owned(), path("wrong.jsonl")], 2, "wrong.jsonl:1"),
         (i.clone(), vec!["--labels".to_owned(), l.clone(), "--if-drift".to_owned(), path("nowhere")], 2, "no model bundle"),
