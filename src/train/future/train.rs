@@ -67,6 +67,8 @@ const REACH: f64 = 3.0;
 const CATEGORIES: usize = 500;
 /// Fewest snapshots with a label, and of each kind of churn.
 const FEWEST: usize = 50;
+/// Days since a customer's last interaction after which another is a return.
+const SILENT: f32 = 1.0;
 /// Standard deviation of the logarithm of a forecast, at the least.
 const LEAST_ERROR: f32 = 0.02;
 
@@ -218,13 +220,15 @@ impl<'a> Data<'a> {
 
     /// The heads that there is enough to learn for, unscaled and uncalibrated.
     fn heads(&self, snapshots: &[Snapshot], min_class: usize, left_out: &mut impl FnMut(String)) -> Option<FutureHead> {
-        let returned = snapshots.iter().filter(|s| s.outcome.returned).count();
-        let stayed = snapshots.len() - returned;
+        // That a conversation goes on is no return.
+        let silent = || snapshots.iter().filter(|s| s.recency >= SILENT);
+        let returned = silent().filter(|s| s.outcome.returned).count();
+        let stayed = silent().count() - returned;
         let churn = returned >= FEWEST && stayed >= FEWEST;
         if !churn {
             left_out(format!(
-                "churn: of {} looks at customers {returned} were followed by a return; {FEWEST} of each are needed",
-                snapshots.len()
+                "churn: of {} looks at customers who had been silent for a day {returned} were followed by a return; {FEWEST} of each are needed",
+                returned + stayed
             ));
         }
         let bought = snapshots.iter().filter(|s| s.outcome.purchases > 0).count();

@@ -109,6 +109,28 @@ fn learns_what_lies_ahead_and_the_bundle_says_it() {
 }
 
 #[test]
+fn that_a_conversation_goes_on_is_no_return() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    // Of an hour each, on one of forty days.
+    let mut lines: Vec<(i64, String)> = Vec::new();
+    for (c, n) in (0..150i64).flat_map(|c| (0..6).map(move |n| (c, n))) {
+        let time = c % 40 * 86_400 + n * 600;
+        let date = chrono::DateTime::from_timestamp(1_700_000_000 + time, 0).expect("a time").to_rfc3339();
+        lines.push((time, format!(r#"{{"id":"{c}-{n}","customer_id":"c{c}","occurred_at":"{date}","kind":"message","text":"hello"}}"#)));
+    }
+    lines.sort();
+    let mut notes = Vec::new();
+    let job = job(dir.path(), &lines);
+    let made = make(&job, |p| {
+        if let Progress::Note(n) = p {
+            notes.push(n.to_owned());
+        }
+    });
+    assert!(made.expect("a bundle").future.is_none());
+    assert!(notes.iter().any(|n| n.contains("silent for a day 0 were followed by a return")), "{notes:?}");
+}
+
+#[test]
 fn what_the_data_cannot_teach_is_left_out_and_said_so() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let visits: Vec<(i64, String)> = history()
