@@ -288,8 +288,8 @@ mod tests {
         let defaults = flat("", toml::Table::try_from(&config).expect("a table"));
         let names = |keys: Vec<&String>| keys.into_iter().cloned().collect::<BTreeSet<_>>();
         assert_eq!(names(documented.keys().collect()), names(defaults.iter().map(|(key, _)| key).collect()));
-        let shapes =
-            [Shape::Conversations { steps: 1, many: false }, Shape::Sessions { rated: 1 }, Shape::Texts { customers: 1, many: false }];
+        let texts = |many| Shape::Texts { customers: 1, many };
+        let shapes = [Shape::Conversations { steps: 1, many: false }, Shape::Sessions { rated: 1 }, texts(false), texts(true)];
         let suited: Vec<_> = shapes.map(|s| flat("", toml::Table::try_from(s.settings()).expect("a table"))).into();
         for (i, (key, default)) in defaults.iter().enumerate() {
             let (said, follows) = &documented[key];
