@@ -339,23 +339,10 @@ mod tests {
     use super::*;
     use crate::interaction::Actor;
     use crate::train::dataset::ClassTask;
-    use crate::train::lookup::Sizes;
     use crate::train::network::TaskShape;
 
     fn architecture() -> Architecture {
-        Architecture {
-            sizes: Sizes { embedding: 4, filters: 2, bag: 3 },
-            vocabulary: 12,
-            bag_rows: 9,
-            vector: 3,
-            hidden: 4,
-            features: 2,
-            satisfaction: true,
-            customer: None,
-            votes_rate: 10.0,
-            opinions_rate: 1.0,
-            tasks: vec![TaskShape { labels: 2, wide: true }],
-        }
+        Architecture { votes_rate: 10.0, tasks: vec![TaskShape { labels: 2, wide: true }], ..Architecture::small() }
     }
 
     /// Sequences of 1 to 5 steps; the label of every second step follows from its words.

@@ -43,6 +43,26 @@ pub struct TaskShape {
     pub wide: bool,
 }
 
+#[cfg(test)]
+impl Architecture {
+    /// As small as can be, of ratings alone.
+    pub fn small() -> Self {
+        Self {
+            sizes: Sizes { embedding: 4, filters: 2, bag: 3 },
+            vocabulary: 12,
+            bag_rows: 9,
+            vector: 3,
+            hidden: 4,
+            features: 2,
+            satisfaction: true,
+            customer: None,
+            votes_rate: 1.0,
+            opinions_rate: 1.0,
+            tasks: vec![],
+        }
+    }
+}
+
 impl Architecture {
     /// Columns of the table of votes: the labels of all wide tasks, one task after the other.
     pub fn votes(&self) -> usize {

@@ -176,23 +176,10 @@ mod tests {
     use crate::interaction::Actor;
     use crate::train::dataset::{ClassTask, Sequence};
     use crate::train::fit as loop_;
-    use crate::train::lookup::Sizes;
     use crate::train::network::TaskShape;
 
     fn architecture() -> Architecture {
-        Architecture {
-            sizes: Sizes { embedding: 4, filters: 2, bag: 3 },
-            vocabulary: 12,
-            bag_rows: 9,
-            vector: 3,
-            hidden: 5,
-            features: 2,
-            satisfaction: true,
-            customer: Some(0),
-            votes_rate: 1.0,
-            opinions_rate: 1.0,
-            tasks: vec![TaskShape { labels: 2, wide: true }],
-        }
+        Architecture { hidden: 5, customer: Some(0), tasks: vec![TaskShape { labels: 2, wide: true }], ..Architecture::small() }
     }
 
     /// Conversations of `length` steps, whose first words of the customer say what the last is rated, and whose last word says its class.

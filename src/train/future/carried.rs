@@ -103,24 +103,11 @@ mod tests {
     use crate::interaction::Actor;
     use crate::train::dataset::{Sequence, Step};
     use crate::train::future::timeline::tests::customer;
-    use crate::train::lookup::Sizes;
     use crate::train::network::Architecture;
 
     #[test]
     fn training_reads_the_columns_of_the_state_that_serving_reads() {
-        let architecture = Architecture {
-            sizes: Sizes { embedding: 4, filters: 2, bag: 3 },
-            vocabulary: 12,
-            bag_rows: 9,
-            vector: 3,
-            hidden: 5,
-            features: 2,
-            satisfaction: true,
-            customer: None,
-            votes_rate: 1.0,
-            opinions_rate: 1.0,
-            tasks: vec![],
-        };
+        let architecture = Architecture { hidden: 5, ..Architecture::small() };
         let step = |n: u32| Step {
             tokens: vec![2 + n % 10],
             bag: vec![1 + n % 8],

@@ -24,7 +24,9 @@ const FOLDS: usize = 4;
 
 /// What a network says, and what the linear models say in its place where there are any.
 pub fn both(network: &Network, models: &[Linear], data: &Dataset, views: &[View<'_>]) -> (Said, Said) {
-    (Said::of(network, data, views), Said::of(&stack::with(network, models, |_| 1.0), data, views))
+    let own = Said::of(network, data, views);
+    let linear = if models.is_empty() { own.clone() } else { Said::of(&stack::with(network, models, |_| 1.0), data, views) };
+    (own, linear)
 }
 
 /// What is said of the customers with labels in `data` by networks fitted as `like` was on the others, and by linear models of these; nothing where labels

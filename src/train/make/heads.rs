@@ -20,6 +20,7 @@ type Step = ((usize, usize), Vec<f32>, usize);
 type Labelled = Vec<Step>;
 
 /// What the network says of the labelled steps of a data set, in order of customer and step.
+#[derive(Clone)]
 pub struct Said {
     satisfaction: Labelled,
     /// Given ratings, beside `satisfaction`.

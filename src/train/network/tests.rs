@@ -2,17 +2,12 @@ use super::*;
 
 fn architecture() -> Architecture {
     Architecture {
-        sizes: Sizes { embedding: 4, filters: 2, bag: 3 },
         vocabulary: 8,
         bag_rows: 7,
-        vector: 3,
-        hidden: 4,
-        features: 2,
         customer: Some(1),
-        satisfaction: true,
         votes_rate: 10.0,
-        opinions_rate: 1.0,
         tasks: vec![TaskShape { labels: 3, wide: true }, TaskShape { labels: 2, wide: false }, TaskShape { labels: 2, wide: true }],
+        ..Architecture::small()
     }
 }
 
