@@ -83,7 +83,7 @@ fn a_swap_under_load_loses_nothing_and_repeats_nothing() {
     for worker in &mut workers {
         eventually("a worker is ready", SOON, || worker.get("/readyz"));
     }
-    let (sent, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (sent, swapped, failed) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         struct Failed<'a>(&'a AtomicBool);
         impl Drop for Failed<'_> {
@@ -95,6 +95,10 @@ fn a_swap_under_load_loses_nothing_and_repeats_nothing() {
             let producer: BaseProducer = cluster.client().set("enable.idempotence", "true").create().expect("a producer");
             let topic = format!("{prefix}.interactions");
             for line in &all {
+                // Where the swap takes long, a third of the interactions waits for it.
+                while sent.load(Ordering::Relaxed) == 1600 && !swapped.load(Ordering::Relaxed) && !failed.load(Ordering::Relaxed) {
+                    producer.poll(Duration::from_millis(20));
+                }
                 if failed.load(Ordering::Relaxed) {
                     return;
                 }
@@ -115,7 +119,7 @@ fn a_swap_under_load_loses_nothing_and_repeats_nothing() {
         for worker in &mut workers {
             worker.wait_for_metric(&format!("rapport_model_info{{version=\"{}\"}} 1", versions[1]));
         }
-        assert!(sent.load(Ordering::Relaxed) < 2000, "the swap came while interactions came");
+        swapped.store(true, Ordering::Relaxed);
         announce_damaged(&desk, &prefix);
         for worker in &mut workers {
             worker.wait_for_metric("rapport_model_swaps_total{outcome=\"refused\",role=\"champion\"} 1");
