@@ -52,7 +52,7 @@ enum Command {
 /// Copies a bundle into the registry and lets it serve, if it is no worse than what serves
 ///
 /// Both score the given interactions, which neither was trained on; refused (exit code 1) is a bundle that lacks a head of the champion or is worse on
-/// one by more than the margin in 95 of 100 resamples of the customers. Churn, spend and next need are judged as far ahead as the champion looks, at most
+/// one by more than the margin, which resamples of the customers say at a level of 95 % over all measures together. Churn, spend and next need are judged as far ahead as the champion looks, at most
 /// half of the time that is given. A head that the data cannot judge passes and is named.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -468,8 +468,8 @@ pub fn customer_share(id: &str) -> u32 {
     words::hash(&format!("held out: {id}")) % 1000
 }
 
-/// Of those who are fitted on, customers below a tenth of this scale (0 to 999) say which epoch is best instead of taking part. Not the hash that
-/// holds customers out: of those that remain, it would take none.
+/// Of those who are fitted on: the hash, 0 to 999, by which some take no part in a fit and say how good it is. Not the one that holds customers out: of
+/// those that remain, it would take none.
 pub fn stop_share(id: &str) -> u32 {
     customer_share(&format!("stop early: {id}"))
 }

@@ -137,7 +137,9 @@ pub fn compare(
         },
     )?;
 
-    let judged: Vec<Judged> = rows.finish().iter().map(|((head, measure), rows)| judge(head, measure, rows, given.margin)).collect();
+    let measures = rows.finish();
+    let judged: Vec<Judged> =
+        measures.iter().map(|((head, measure), rows)| judge(head, measure, rows, given.margin, measures.len())).collect();
     let [ours, theirs] = models.map(|m| heads(&m.manifest));
     let both = ours.into_iter().filter(|h| theirs.contains(h) && judged.iter().all(|j| j.head != *h));
     Ok(Comparison {

@@ -10,8 +10,8 @@ use super::rows::Row;
 
 /// Resamples of the customers.
 const RESAMPLES: usize = 1000;
-/// A challenger is worse where at least this share of the resamples says so.
-const SURE: f64 = 0.95;
+/// At most how often, over all measures together, a challenger that is just as much worse as it may be is called worse (Bonferroni).
+const CHANCE: f64 = 0.05;
 
 /// One head by one measure. All measures are 1 at best, and differences are in parts of 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,8 +33,8 @@ pub struct Judged {
     pub worse: bool,
 }
 
-/// Paired bootstrap over customers.
-pub(super) fn judge(head: &str, measure: &'static str, rows: &[Row], margin: f64) -> Judged {
+/// Paired bootstrap over customers, by one of so many `measures`: where each were as strict as one alone, one of ten would find something by chance.
+pub(super) fn judge(head: &str, measure: &'static str, rows: &[Row], margin: f64, measures: usize) -> Judged {
     let mut sums: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
     let mut means = [0.0f64; 2];
     for (customer, values) in rows {
@@ -72,7 +72,7 @@ pub(super) fn judge(head: &str, measure: &'static str, rows: &[Row], margin: f64
         difference: means[1] - means[0],
         interval: [quantile(0.025), quantile(0.975)],
         share_worse,
-        worse: share_worse >= SURE,
+        worse: share_worse >= 1.0 - CHANCE / measures.max(1) as f64,
     }
 }
 
@@ -88,16 +88,20 @@ mod tests {
     #[test]
     fn clearly_worse_is_worse_and_equal_skill_is_not() {
         let hit = |random: &mut SmallRng, p: f64| f32::from(random.random_bool(p));
-        let equal = judge("x", "accuracy", &rows(1500, |_, r| [hit(r, 0.8), hit(r, 0.8)]), 0.01);
+        let equal = judge("x", "accuracy", &rows(1500, |_, r| [hit(r, 0.8), hit(r, 0.8)]), 0.01, 1);
         assert!(!equal.worse && equal.interval[0] < 0.0 && equal.interval[1] > 0.0, "{equal:?}");
-        let worse = judge("x", "accuracy", &rows(1500, |_, r| [hit(r, 0.8), hit(r, 0.7)]), 0.01);
+        let worse = judge("x", "accuracy", &rows(1500, |_, r| [hit(r, 0.8), hit(r, 0.7)]), 0.01, 1);
         assert!(worse.worse && worse.share_worse > 0.99 && (worse.difference + 0.1).abs() < 0.04, "{worse:?}");
-        let better = judge("x", "accuracy", &rows(1500, |_, r| [hit(r, 0.7), hit(r, 0.8)]), 0.01);
+        let better = judge("x", "accuracy", &rows(1500, |_, r| [hit(r, 0.7), hit(r, 0.8)]), 0.01, 1);
         assert!(!better.worse && better.share_worse == 0.0, "{better:?}");
         // Within the margin.
         let slightly = rows(3000, |i, _| [0.5, if i % 200 == 0 { 0.0 } else { 0.5 }]);
-        assert!(!judge("x", "quadratic", &slightly, 0.01).worse);
-        assert!(judge("x", "quadratic", &slightly, 0.0).worse);
+        assert!(!judge("x", "quadratic", &slightly, 0.01, 1).worse);
+        assert!(judge("x", "quadratic", &slightly, 0.0, 1).worse);
+        // What one measure alone is sure of may be chance among many.
+        let unsure = rows(1500, |_, r| [hit(r, 0.8), hit(r, 0.745)]);
+        let [alone, among] = [1, 50].map(|measures| judge("x", "accuracy", &unsure, 0.01, measures));
+        assert!(alone.worse && !among.worse && alone.share_worse < 0.999, "{alone:?}");
     }
 
     #[test]
@@ -105,7 +109,7 @@ mod tests {
         // One customer with most rows decides the mean, and its absence from a resample widens the interval.
         let mut lopsided = rows(60, |_, _| [1.0, 1.0]);
         lopsided.extend((0..200).map(|_| (99, [1.0, 0.0])));
-        let judged = judge("x", "accuracy", &lopsided, 0.01);
+        let judged = judge("x", "accuracy", &lopsided, 0.01, 1);
         assert_eq!((judged.customers, judged.n), (21, 260));
         assert!(judged.interval[1] > -1e-9 && !judged.worse, "{judged:?}");
     }

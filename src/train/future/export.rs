@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::network::{CARRIED, FIRST, HIDDEN, LAST, NEEDS, Net, OUTPUTS, SECOND};
+use super::network::{CARRIED, FIRST, LAST, NEEDS, Net, OUTPUTS, SECOND};
 use crate::features::{BEHAVIOUR, NEED_COLUMNS};
 use crate::model::{FutureGolden, FutureHead};
 use crate::train::onnx::{Builder, Dim, FLOAT, int};
@@ -62,7 +62,7 @@ pub fn graph(net: &Net, head: &FutureHead, columns: &[Range<usize>]) -> Vec<u8> 
     if head.next_need.is_some() {
         let (k, p) = (net.categories, |i: usize| net.parameters[NEEDS + i].values.as_slice());
         g.floats("from_latest_weight", &[NEED_COLUMNS * k, k], p(0));
-        g.floats("from_hidden_weight", &[HIDDEN, k], p(1));
+        g.floats("from_hidden_weight", &net.parameters[NEEDS + 1].dims, p(1));
         g.floats("from_hidden_bias", &[k], p(2));
         g.node("MatMul", &["needs", "from_latest_weight"], &["from_latest"], vec![]);
         g.layer("hidden", "from_hidden_weight", "from_hidden_bias", "from_hidden");

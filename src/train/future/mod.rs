@@ -9,6 +9,8 @@ pub mod death;
 #[cfg(feature = "train")]
 mod export;
 #[cfg(feature = "train")]
+mod fit;
+#[cfg(feature = "train")]
 mod fit_baselines;
 pub mod judge;
 pub mod level;

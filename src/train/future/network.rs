@@ -8,7 +8,6 @@ use std::ops::Range;
 use burn::tensor::activation::{log_softmax, sigmoid, silu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::rngs::SmallRng;
-use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::snapshots::Snapshot;
@@ -16,10 +15,8 @@ use crate::features::{BEHAVIOUR, NEED_COLUMNS, needs};
 use crate::model::FutureHead;
 use crate::model::future::{GROWTH, LEAST_GROWTH, MOST_HAZARD, MOST_RATE, MOST_SCALE, MOST_VALUE, power, stretch};
 use crate::train::device::{cpu, device};
-use crate::train::fit::Epoch;
 use crate::train::lookup::to_vec;
 use crate::train::network::Parameter;
-use crate::train::optimizer::{Optimizer, Settings, bounded};
 
 /// Width of both hidden layers.
 pub const HIDDEN: usize = 32;
@@ -27,14 +24,21 @@ pub const HIDDEN: usize = 32;
 pub const OUTPUTS: usize = 5;
 pub const SURVIVAL: Range<usize> = 0..2;
 pub const SPEND: Range<usize> = 2..OUTPUTS;
-/// Churn, spend, next need.
+/// Churn, spend, next need: places of their losses.
 const HEADS: usize = 3;
+pub const CHURN: usize = 0;
+pub const PURCHASES: usize = 1;
+const NEED: usize = 2;
 
+/// Each followed by its bias.
 pub const FIRST: usize = 0;
 pub const SECOND: usize = 2;
 pub const LAST: usize = 4;
+const FIRST_BIAS: usize = 1;
+const SECOND_BIAS: usize = 3;
 /// From the latest categories, from the hidden layer, bias.
 pub const NEEDS: usize = 6;
+const NEEDS_HIDDEN: usize = 7;
 /// From what the sequence network carries to the first layer.
 pub const CARRIED: usize = 9;
 
@@ -191,7 +195,7 @@ impl Net {
             let returned = column(&|s| f32::from(u8::from(s.outcome.returned)));
             let returns = (hazard.clone().neg().exp().neg() + 1.0).clamp_min(1e-6).log();
             // −ln S = hazard for who stays away, −ln(1 − S) for who returns.
-            losses[0] = Some((hazard * (returned.clone().neg() + 1.0) - returns * returned).mean());
+            losses[CHURN] = Some((hazard * (returned.clone().neg() + 1.0) - returns * returned).mean());
         }
         if let Some(spend) = &task.head.spend {
             let growth = sigmoid(output(3) + GROWTH).clamp_min(LEAST_GROWTH);
@@ -201,7 +205,7 @@ impl Net {
             let log = own + output(2).clamp(-MOST_RATE, MOST_RATE) + time;
             let purchases = poisson(log.clone(), column(&|s| s.outcome.purchases as f32), task.purchases);
             let value = column(&|s| spend.own(visits, &s.past).amount.max(1e-9).ln()) + output(4).clamp(-MOST_VALUE, MOST_VALUE);
-            losses[1] = Some(purchases + poisson(log + value, column(&|s| s.outcome.amount as f32), task.amount));
+            losses[PURCHASES] = Some(purchases + poisson(log + value, column(&|s| s.outcome.amount as f32), task.amount));
         }
         let labelled: Vec<(i64, i64)> = batch.iter().zip(0..).filter_map(|(s, i)| s.need.map(|need| (i, i64::from(need)))).collect();
         if self.categories > 0 && !labelled.is_empty() {
@@ -212,18 +216,46 @@ impl Net {
             let chosen = hidden.select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, [m]), device));
             let logits = log_softmax(need_logits(matrix(latest, m, device), chosen, weights), 1);
             let labels = Tensor::<2, Int>::from_data(TensorData::new(labelled.iter().map(|l| l.1).collect(), [m, 1]), device);
-            losses[2] = Some(logits.gather(1, labels).sum().mul_scalar(-1.0 / n as f32));
+            losses[NEED] = Some(logits.gather(1, labels).sum().mul_scalar(-1.0 / n as f32));
         }
         losses
     }
 
-    /// The network whose corrections of churn and of spend are these shares of what they were.
-    fn believed(&self, [churn, spend]: [f32; 2]) -> Self {
-        self.shrunk(SURVIVAL, churn).shrunk(SPEND, spend)
+    /// One network, as many times as wide, that says the mean of what several of equal width say.
+    pub fn mean(nets: &[Self]) -> Self {
+        let n = nets.len();
+        let mut net = nets[0].clone();
+        for (p, parameter) in net.parameters.iter_mut().enumerate() {
+            let [rows, columns] = parameter.dims;
+            let of = |i: usize, row: usize| &nets[i].parameters[p].values[row * columns..][..columns];
+            match p {
+                // Layers side by side, each of which reads all.
+                FIRST | CARRIED | FIRST_BIAS | SECOND_BIAS => {
+                    parameter.values = (0..rows).flat_map(|row| (0..n).flat_map(move |i| of(i, row))).copied().collect();
+                    parameter.dims = [rows, columns * n];
+                }
+                // Each reads its own alone.
+                SECOND => {
+                    let row =
+                        |i: usize, row: usize| (0..n).flat_map(move |j| of(i, row).iter().map(move |w| if i == j { *w } else { 0.0 }));
+                    parameter.values = (0..n).flat_map(|i| (0..rows).flat_map(move |r| row(i, r))).collect();
+                    parameter.dims = [rows * n, columns * n];
+                }
+                // Read side by side.
+                LAST | NEEDS_HIDDEN => {
+                    parameter.values = (0..n).flat_map(|i| (0..rows).flat_map(move |row| of(i, row))).map(|w| w / n as f32).collect();
+                    parameter.dims = [rows * n, columns];
+                }
+                _ => parameter.values.iter_mut().enumerate().for_each(|(at, w)| {
+                    *w = nets.iter().map(|net| net.parameters[p].values[at]).sum::<f32>() / n as f32;
+                }),
+            }
+        }
+        net
     }
 
     /// The network whose outputs `columns` are this share of what they were.
-    fn shrunk(&self, columns: Range<usize>, share: f32) -> Self {
+    pub fn shrunk(&self, columns: Range<usize>, share: f32) -> Self {
         let mut net = self.clone();
         for row in net.parameters[LAST..].iter_mut().take(2).flat_map(|p| p.values.chunks_mut(OUTPUTS)) {
             row[columns.clone()].iter_mut().for_each(|value| *value *= share);
@@ -265,128 +297,15 @@ fn poisson(log: Tensor<2>, y: Tensor<2>, scale: f32) -> Tensor<1> {
     (log.clone().exp() - y * log).mean().mul_scalar(1.0 / scale.max(1e-6))
 }
 
-/// Settings of [`fit`]: little and slowly, because what the next period has in common with the past is learnt first.
-const EPOCHS: usize = 3;
-const LEAST_STEPS: usize = 1000;
-const BATCH: usize = 256;
-
-/// What may differ from one [`fit`] to the next.
-#[derive(Debug, Clone, Copy)]
-pub struct Run {
-    pub seed: u64,
-    /// Most steps of the optimiser; 0: as many as the epochs have.
-    pub max_steps: usize,
-}
-
-/// What the fits are called: with some customers aside, and with all.
-const TRIAL: &str = "fitting churn, spend and next need";
-const WHOLE: &str = "fitting churn, spend and next need on all";
-
-/// Shares of its corrections that a network may be believed.
-const SHARES: [f32; 5] = [1.0, 0.75, 0.5, 0.25, 0.0];
-
-/// A trained network and how it came about.
-#[derive(Debug)]
-pub struct Fitted {
-    pub net: Net,
-    pub epochs: Vec<Epoch>,
-    /// The epoch whose weights were kept, from 1 on.
-    pub kept: usize,
-}
-
-/// Trains a network on `snapshots`. Customers who are `aside` say after which epoch it is best, and what share of its corrections of churn and of spend
-/// is to be believed: few customers teach a network more of themselves than of others. With that settled, it learns from all of them, as long.
-/// `progress` is told which fit it is, the share done and the loss.
-pub fn fit(
-    snapshots: &[&Snapshot],
-    aside: &[&Snapshot],
-    task: &Task<'_>,
-    frequencies: &[f32],
-    run: Run,
-    mut progress: impl FnMut(&str, f32, f32),
-) -> Fitted {
-    let trial = learn(snapshots, aside, task, frequencies, run, None, |done, loss| progress(TRIAL, done, loss));
-    if aside.is_empty() {
-        return Fitted { net: trial.net.believed([0.0; 2]), ..trial };
-    }
-    let shares = shares(&trial.net, aside, task);
-    let all: Vec<&Snapshot> = snapshots.iter().chain(aside).copied().collect();
-    let whole = learn(&all, &[], task, frequencies, run, Some(trial.kept), |done, loss| progress(WHOLE, done, loss));
-    Fitted { net: whole.net.believed(shares), ..trial }
-}
-
-/// Learns until the last epoch, or until epoch `until`, and keeps the one that is best for those who are `aside`, or the last.
-fn learn(
-    snapshots: &[&Snapshot],
-    aside: &[&Snapshot],
-    task: &Task<'_>,
-    frequencies: &[f32],
-    run: Run,
-    until: Option<usize>,
-    mut progress: impl FnMut(f32, f32),
-) -> Fitted {
-    let carried = snapshots.first().map_or(0, |s| s.carried.len());
-    let mut net = Net::new(frequencies, carried, run.seed);
-    let mut rng = SmallRng::seed_from_u64(run.seed ^ 0x5eed);
-    let steps = snapshots.len().div_ceil(BATCH).max(1);
-    let total = bounded(EPOCHS.max(LEAST_STEPS.div_ceil(steps)) * steps, run.max_steps);
-    let settings = Settings {
-        learning_rate: 1e-3,
-        beta1: 0.9,
-        beta2: 0.99,
-        epsilon: 1e-8,
-        weight_decay: 0.02,
-        clip: 1.0,
-        warm_up: 20,
-        floor: 0.02,
-        average: 0.99,
-    };
-    let mut optimizer = Optimizer::new(settings, total, &net.parameters);
-    let mut gradients: Vec<Vec<f32>> = net.parameters.iter().map(|p| vec![0.0; p.values.len()]).collect();
-    let mut order: Vec<usize> = (0..snapshots.len()).collect();
-    let until = until.map_or(total, |epoch| total.min(epoch * steps));
-    let (mut done, mut epochs) = (0, Vec::new());
-    let mut best: Option<(f32, usize, Net)> = None;
-    for epoch in 1..=until.div_ceil(steps) {
-        order.shuffle(&mut rng);
-        let (mut sum, before) = (0.0, done);
-        for rows in order.chunks(BATCH).take(until - done) {
-            let batch: Vec<&Snapshot> = rows.iter().map(|&i| snapshots[i]).collect();
-            let loss = net.learn(&batch, task, &mut gradients);
-            optimizer.step(&mut net.parameters, &mut gradients);
-            done += 1;
-            sum += loss;
-            progress(done as f32 / until as f32, loss);
-        }
-        let averaged = Net { parameters: optimizer.averaged(&net.parameters), ..net.clone() };
-        let loss = (!aside.is_empty()).then(|| averaged.losses(aside, task).iter().sum::<f32>()).filter(|loss| loss.is_finite());
-        epochs.push(Epoch { epoch, fit: sum / (done - before).max(1) as f32, calibration: loss });
-        if best.as_ref().is_none_or(|(least, ..)| loss.unwrap_or(f32::INFINITY) <= *least) {
-            best = Some((loss.unwrap_or(f32::INFINITY), epoch, averaged));
-        }
-    }
-    let (_, kept, net) = best.unwrap_or((0.0, 0, net));
-    Fitted { net, epochs, kept }
-}
-
-/// The shares of what a network corrects of churn and of spend that do best for the customers who are aside.
-fn shares(net: &Net, aside: &[&Snapshot], task: &Task<'_>) -> [f32; 2] {
-    let best = |head: usize, columns: Range<usize>| {
-        let loss = |share: f32| net.shrunk(columns.clone(), share).losses(aside, task)[head];
-        SHARES.into_iter().map(|share| (share, loss(share))).min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0.0, |(share, _)| share)
-    };
-    [best(0, SURVIVAL), best(1, SPEND)]
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::features::{Past, Visits};
     use crate::interaction::Timestamp;
     use crate::model::{BgNbd, ChurnHead, ClassHead, Horizon, SpendHead, return_logit};
     use crate::train::future::timeline::Outcome;
 
-    fn head() -> FutureHead {
+    pub fn head() -> FutureHead {
         FutureHead {
             horizon_days: 30,
             behaviour_hash: crate::model::behaviour_hash(),
@@ -400,7 +319,7 @@ mod tests {
         }
     }
 
-    fn snapshots() -> Vec<Snapshot> {
+    pub fn snapshots() -> Vec<Snapshot> {
         let snapshot = |i: u8| Snapshot {
             customer: 0,
             at: Timestamp(0),
@@ -458,38 +377,34 @@ mod tests {
         }
     }
 
-    /// Of the last rows of [`snapshots`], which behave alike: `returned` or not.
-    fn alike(returned: bool) -> Vec<Snapshot> {
-        let one = &snapshots()[5];
-        let outcome = Outcome { returned, purchases: 4 * u32::from(returned), amount: 30.0 * f64::from(u8::from(returned)), need: 0 };
-        (0..40).map(|_| Snapshot { outcome, days: 60.0, ..one.clone() }).collect()
-    }
-
     #[test]
-    fn corrections_are_believed_as_far_as_they_do_others_good() {
+    fn one_network_says_the_mean_of_several() {
         let head = head();
         let numbers = HashMap::from([(11, 0), (22, 1), (33, 2)]);
         let task = Task { head: &head, numbers: &numbers, purchases: 1.5, amount: 6.0 };
-        let (stay, leave) = (alike(true), alike(false));
-        let all = |of: &[Snapshot], aside: &[Snapshot]| {
-            let (of, aside): (Vec<&Snapshot>, Vec<&Snapshot>) = (of.iter().collect(), aside.iter().collect());
-            fit(&of, &aside, &task, &[0.5, 0.3, 0.2], Run { seed: 1, max_steps: 60 }, |_, _, _| {})
-        };
-        let (agreed, contradicted, alone) = (all(&leave, &leave), all(&leave, &stay), all(&leave, &[]));
-        let said = |fitted: &Fitted| fitted.net.run(&leave[..1], &task);
-        assert!(said(&agreed).survival.iter().chain(&said(&agreed).spend).all(|o| *o != 0.0), "{:?}", said(&agreed));
-        assert_eq!(agreed.kept, agreed.epochs.len());
-        // The customers who are aside do the opposite: the least learnt is the best, and nothing of it is believed.
-        assert_eq!(contradicted.kept, 1);
-        assert!(contradicted.epochs.windows(2).all(|e| e[0].calibration < e[1].calibration && e[0].fit > e[1].fit));
-        for unbelieved in [&contradicted, &alone] {
-            let said = said(unbelieved);
-            assert!(said.survival.iter().chain(&said.spend).all(|o| *o == 0.0), "{said:?}");
-            assert!(said.needs.iter().any(|logit| *logit != 0.0));
+        for carried in [0, 3] {
+            let fewer = |s: Snapshot| Snapshot { carried: s.carried[..carried].into(), ..s };
+            let snapshots: Vec<Snapshot> = snapshots().into_iter().map(fewer).collect();
+            let nets: Vec<Net> = (1..4)
+                .map(|seed| {
+                    let (mut net, mut rng) = (Net::new(&[0.5, 0.3, 0.2], carried, seed), SmallRng::seed_from_u64(seed));
+                    net.parameters.iter_mut().flat_map(|p| &mut p.values).for_each(|v| *v += rng.random_range(-0.3f32..0.3));
+                    net
+                })
+                .collect();
+            let said = |net: &Net| {
+                let Outputs { survival, spend, needs } = net.run(&snapshots, &task);
+                [survival, spend, needs].concat()
+            };
+            let each: Vec<Vec<f32>> = nets.iter().map(said).collect();
+            let mean = said(&Net::mean(&nets));
+            assert_eq!(mean.len(), snapshots.len() * (OUTPUTS + 3));
+            for (i, found) in mean.iter().enumerate() {
+                let wanted = each.iter().map(|said| said[i]).sum::<f32>() / 3.0;
+                assert!((found - wanted).abs() < 1e-5, "{i}: {found} instead of {wanted}");
+            }
+            assert_eq!(Net::mean(&nets[..1]), nets[0]);
         }
-        // What one head is not believed is nothing to the others.
-        let shrunk = agreed.net.shrunk(SURVIVAL, 0.0).run(&leave[..1], &task);
-        assert_eq!((shrunk.spend, shrunk.needs), (said(&agreed).spend, said(&agreed).needs));
     }
 
     #[test]

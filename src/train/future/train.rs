@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use super::baselines::FILE;
 use super::carried::Carried;
+use super::fit::{Fitted, PARTS, Run, fit};
 use super::fit_baselines::fit_all;
 use super::judge::{FutureReport, Known, Look, Others, Row, levels, report};
 use super::level;
-use super::network::{Fitted, Net, Outputs, Run, Task, fit};
+use super::network::{Net, Outputs, Task};
 use super::snapshots::{Draw, Snapshot, after_each, draw, grid};
 use super::timeline::Timeline;
 use super::{end_of_data, export};
@@ -140,7 +141,7 @@ pub fn train(
         let (state, read) = sequence.columns();
         (head.state, columns) = (state, read.to_vec());
     }
-    let progress = |what: &str, done, loss| notes.fit(what, done, loss);
+    let progress = |done, loss| notes.fit("fitting churn, spend and next need", done, loss);
     let (mut head, Fitted { net, epochs, kept }) = data.fit(&snapshots, head, Run { seed, max_steps: config.max_steps }, progress);
     let (calibration, judged): (Vec<Snapshot>, Vec<Snapshot>) =
         held.into_iter().partition(|s| customer_share(data.timelines[s.customer].id).is_multiple_of(2));
@@ -263,7 +264,7 @@ impl<'a> Data<'a> {
     }
 
     /// Scales and fits. Calibrations of the returned head are none.
-    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, run: Run, progress: impl FnMut(&str, f32, f32)) -> (FutureHead, Fitted) {
+    fn fit(&self, snapshots: &[Snapshot], mut head: FutureHead, run: Run, progress: impl FnMut(f32, f32)) -> (FutureHead, Fitted) {
         let n = snapshots.len().max(1) as f64;
         (head.mean, head.deviation) = (0..BEHAVIOUR.len())
             .map(|i| {
@@ -293,19 +294,17 @@ impl<'a> Data<'a> {
         let total: f32 = frequencies.iter().sum();
         frequencies.iter_mut().for_each(|f| *f /= total);
         let task = Task { head: &head, numbers: &self.numbers, purchases: (purchases / n) as f32, amount: (amount / n).max(1e-6) as f32 };
-        let stop = self.aside(snapshots);
-        let (aside, own): (Vec<&Snapshot>, Vec<&Snapshot>) = snapshots.iter().partition(|s| stop.contains(&s.customer));
-        let fitted = fit(&own, &aside, &task, &frequencies, run, progress);
+        let fitted = fit(snapshots, &self.parts(snapshots), &task, &frequencies, run, progress);
         (head, fitted)
     }
 
-    /// The tenth of the customers who say which epoch is best, at least one; none where there is one only.
-    fn aside(&self, snapshots: &[Snapshot]) -> BTreeSet<usize> {
+    /// In which of [`PARTS`] the customer of each snapshot is; with fewer customers there are as few parts.
+    fn parts(&self, snapshots: &[Snapshot]) -> Vec<usize> {
         let customers: BTreeSet<usize> = snapshots.iter().map(|s| s.customer).collect();
         let mut order: Vec<usize> = customers.into_iter().collect();
         order.sort_by_key(|&c| (stop_share(self.timelines[c].id), self.timelines[c].id));
-        order.truncate(if order.len() > 1 { order.len().div_ceil(10) } else { 0 });
-        order.into_iter().collect()
+        let parts: HashMap<usize, usize> = order.into_iter().enumerate().map(|(at, customer)| (customer, at % PARTS)).collect();
+        snapshots.iter().map(|s| parts[&s.customer]).collect()
     }
 
     fn run(&self, head: &FutureHead, net: &Net, snapshots: &[Snapshot]) -> Outputs {

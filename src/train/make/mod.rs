@@ -160,6 +160,13 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
         calibrating = (calibrating.0.and(own), calibrating.1.and(linear));
     }
     let shares: Vec<(stack::Head, f32)> = models.iter().map(|m| (m.head, calibrating.0.share(&calibrating.1, m.head))).collect();
+    for (head, share) in &shares {
+        let name = match head {
+            stack::Head::Satisfaction => "satisfaction",
+            stack::Head::Class(task) => &prepared.tasks[*task].name,
+        };
+        notes.say(format!("{name}: a linear model of n-grams has {:.0} % of what is said of a text", share * 100.0));
+    }
     let share = |head| shares.iter().find(|(of, _)| *of == head).map_or(0.0, |(_, share)| *share);
     let network = &stack::with(&best.network, &models, share);
     let calibrating = calibrating.0.with(&calibrating.1, share);

@@ -177,3 +177,28 @@ fn a_sample_judges_and_says_so() {
     assert!((0.2..0.6).contains(&share) && comparison["interactions"] == 200, "{comparison}");
     assert_eq!(comparison["judged"][0]["customers"], 20);
 }
+
+#[test]
+fn retrains_of_equal_skill_take_each_others_place_and_a_hasty_one_takes_none() {
+    let desk = Desk::new();
+    let done = |arguments: &[&str]| {
+        let finished = desk.run(arguments);
+        assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
+    };
+    let size = ["--interactions", "12000", "--customers", "800", "--seed", "4"];
+    done(&[&["simulate", "--out", "all.jsonl", "--labels", "labels.jsonl"], &size[..]].concat());
+    let data = ["--interactions", "all.jsonl", "--labels", "labels.jsonl"];
+    let train = |out: &str, more: &[&str]| {
+        let until = ["--until", "2025-08-01T00:00:00Z", "--horizon-days", "60", "--out", out];
+        done(&[&["train"], &data[..], &until, more].concat());
+    };
+    train("one", &["--seed", "1"]);
+    train("two", &["--seed", "2"]);
+    train("hasty", &["--seed", "1", "--max-steps", "1"]);
+    desk.done(&["promote", "one", "--force", "the first of its kind"]);
+    let promote = |name: &'static str| [&["promote", name, "--since", "training"], &data[..]].concat();
+    for name in ["two", "one"] {
+        desk.done(&promote(name));
+    }
+    desk.refused(&promote("hasty"), 1, &["is worse by more than 0.01"]);
+}
