@@ -315,10 +315,14 @@ fn overlaps(given: &Comparison, from: &str, to: &str) -> bool {
 }
 
 fn print(comparison: &Comparison) {
-    eprintln!("{:<24} {:<10} {:>8} {:>9} {:>11} {:>22}", "head", "measure", "n", "champion", "challenger", "95 % of the difference");
+    eprintln!(
+        "{:<24} {:<10} {:>8} {:>9} {:>11} {:>22} {:>13}",
+        "head", "measure", "n", "champion", "challenger", "95 % of the difference", "beyond margin"
+    );
     for j in &comparison.judged {
         let interval = format!("{:+.4} to {:+.4}", j.interval[0], j.interval[1]);
-        eprintln!("{:<24} {:<10} {:>8} {:>9.4} {:>11.4} {interval:>22}", j.head, j.measure, j.n, j.champion, j.challenger);
+        let (ours, theirs, beyond) = (j.champion, j.challenger, 100.0 * j.share_worse);
+        eprintln!("{:<24} {:<10} {:>8} {ours:>9.4} {theirs:>11.4} {interval:>22} {beyond:>11.1} %", j.head, j.measure, j.n);
     }
     if let Some(days) = comparison.horizon_days {
         eprintln!("churn, spend and next_need were judged {days} days ahead");

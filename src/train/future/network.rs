@@ -254,6 +254,11 @@ impl Net {
         net
     }
 
+    /// The network but for the next need.
+    pub fn without_needs(self) -> Self {
+        Self { categories: 0, ..self }
+    }
+
     /// The network whose outputs `columns` are this share of what they were.
     pub fn shrunk(&self, columns: Range<usize>, share: f32) -> Self {
         let mut net = self.clone();

@@ -162,10 +162,10 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let shares: Vec<(stack::Head, f32)> = models.iter().map(|m| (m.head, calibrating.0.share(&calibrating.1, m.head))).collect();
     for (head, share) in &shares {
         let name = match head {
-            stack::Head::Satisfaction => "satisfaction",
+            stack::Head::Satisfaction => SATISFACTION,
             stack::Head::Class(task) => &prepared.tasks[*task].name,
         };
-        notes.say(format!("{name}: a linear model of n-grams has {:.0} % of what is said of a text", share * 100.0));
+        notes.say(format!("{name}: a linear model of n-grams has a share of {:.0} % in the logits of a text", share * 100.0));
     }
     let share = |head| shares.iter().find(|(of, _)| *of == head).map_or(0.0, |(_, share)| *share);
     let network = &stack::with(&best.network, &models, share);

@@ -35,7 +35,7 @@ fn partitions_move(settings: &KafkaSettings) {
                     append(settings, all, ROUND);
                     appended.store(all + ROUND, Ordering::SeqCst);
                 }
-                shrunk && here > 200
+                shrunk && here > 0
             });
             done.store(here, Ordering::SeqCst);
             close(log);

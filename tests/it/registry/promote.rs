@@ -1,6 +1,7 @@
 //! What promotion judges of bundles with churn, spend, next need, segments and anomaly, and what it says of what it cannot judge.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -9,6 +10,7 @@ use rapport::model::{Manifest, SpendHead};
 
 use super::{Desk, rewrite};
 use crate::bundle;
+use crate::process::rapport;
 
 /// Fifty customers who buy food every fourth day, from the first of March 2026 on; the test bundles are trained on January.
 fn purchases(days: i64) -> String {
@@ -182,7 +184,7 @@ fn a_sample_judges_and_says_so() {
 fn retrains_of_equal_skill_take_each_others_place_and_a_hasty_one_takes_none() {
     let desk = Desk::new();
     let done = |arguments: &[&str]| {
-        let finished = desk.run(arguments);
+        let finished = rapport(desk.dir.path(), arguments, Duration::from_secs(240));
         assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
     };
     let size = ["--interactions", "12000", "--customers", "800", "--seed", "4"];
@@ -200,5 +202,5 @@ fn retrains_of_equal_skill_take_each_others_place_and_a_hasty_one_takes_none() {
     for name in ["two", "one"] {
         desk.done(&promote(name));
     }
-    desk.refused(&promote("hasty"), 1, &["is worse by more than 0.01"]);
+    desk.refused(&promote("hasty"), 1, &["churn is worse by more than 0.01"]);
 }
