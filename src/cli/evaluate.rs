@@ -114,7 +114,9 @@ fn what(args: &Args, interactions: usize) -> String {
 
 fn print(report: &Report) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{:<24} {:>7} {:>9} {:>9} {:>9} {:>7}", "task", "n", "accuracy", "macro-F1", "log-loss", "ECE")?;
+    if !report.tasks.is_empty() {
+        writeln!(out, "{:<24} {:>7} {:>9} {:>9} {:>9} {:>7}", "task", "n", "accuracy", "macro-F1", "log-loss", "ECE")?;
+    }
     let mut line = |name: &str, q: &Quality| {
         let (accuracy, f1) = (100.0 * q.accuracy, 100.0 * q.macro_f1);
         writeln!(out, "{name:<24} {:>7} {accuracy:>9.2} {f1:>9.2} {:>9.4} {:>7.4}", q.n, q.log_loss, q.ece)

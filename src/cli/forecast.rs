@@ -12,6 +12,9 @@ use crate::interaction::{Interaction, Timestamp};
 /// Days of a year, after which a season comes again.
 const YEAR: i64 = 365;
 
+/// Days without any purchase before a forecast, from which on it says so.
+const OLD: f64 = 14.0;
+
 /// Purchases and their amount over days of the past that are as many as a forecast looks ahead.
 struct Period {
     from: Timestamp,
@@ -34,8 +37,9 @@ pub struct LastPeriod {
     days: u32,
     before: Period,
     year_before: Period,
-    /// When the first customer who buys came.
+    /// When the first customer who buys came, and the last purchase.
     earliest: Timestamp,
+    latest: Option<Timestamp>,
     currencies: BTreeSet<Box<str>>,
 }
 
@@ -52,6 +56,7 @@ impl LastPeriod {
             // A horizon beyond a year would reach past `at`.
             year_before: period(back(YEAR), back(YEAR - days_long.min(YEAR))),
             earliest: at,
+            latest: None,
             currencies: BTreeSet::new(),
         }
     }
@@ -62,6 +67,7 @@ impl LastPeriod {
             return;
         }
         self.earliest = self.earliest.min(first);
+        self.latest = self.latest.max(Some(interaction.occurred_at));
         for period in [&mut self.before, &mut self.year_before] {
             if (period.from..period.until).contains(&interaction.occurred_at) {
                 let sum = if first < period.from { &mut period.known } else { &mut period.newcomers };
@@ -125,6 +131,10 @@ impl fmt::Display for Sales<'_> {
         if last.currencies.len() > 1 {
             let all: Vec<&str> = last.currencies.iter().map(|c| &**c).collect();
             writeln!(f, "amounts are in several currencies, added as they are: {}", all.join(", "))?;
+        }
+        if let Some(latest) = last.latest.filter(|latest| last.at.days_since(*latest) > OLD) {
+            let days = last.at.days_since(latest);
+            writeln!(f, "the last purchase that was read is of {latest}, {days:.0} days before: is anything missing?")?;
         }
         match bias {
             Some(b) => write!(

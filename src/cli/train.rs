@@ -50,7 +50,7 @@ pub struct Args {
     /// Population stability index above which an input or output has drifted.
     #[arg(long, value_name = "X", default_value_t = 0.2, requires = "if_drift", value_parser = number)]
     drift_limit: f64,
-    /// Passes over the data; the configuration's otherwise (default 3).
+    /// Passes over the texts and sequences; the configuration's otherwise (default: by the data's shape).
     #[arg(long, value_name = "N", value_parser = whole::<usize>(1..=1000))]
     epochs: Option<usize>,
     /// Most interactions to train from, as whole customers chosen by the seed; 0: all. The configuration's otherwise (default 1000000).

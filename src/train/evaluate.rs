@@ -84,8 +84,16 @@ pub fn evaluate(
     anyhow::ensure!(
         !known.is_empty() || ahead.is_some(),
         "there is nothing to judge: no label belongs to an accepted interaction{}",
-        if model.manifest.future.is_some() { "; churn, spend and next need are judged as of a time, --as-of" } else { "" }
+        match (model.manifest.future.is_some(), as_of) {
+            (true, _) => "; churn, spend and next need are judged as of a time, --as-of",
+            (false, Some(_)) => ", and the model says no churn, spend or next need that could be judged as of a time",
+            (false, None) => "",
+        }
     );
+    if let Some(at) = ahead.filter(|at| recording.from.is_none_or(|from| from >= *at)) {
+        let what = recording.from.map_or("there is no valid interaction".into(), |from| format!("the first interaction is of {from}"));
+        return Err(crate::cli::usage(format!("--as-of {at}: {what}; nobody is known by then")));
+    }
 
     let names = Names::of(&recording, model.behaviour.as_deref());
     let mut judges = Judges::new(&model, names.clone());

@@ -236,7 +236,20 @@ fn numbers(rows: &[Judged]) -> (Vec<u32>, usize) {
     (numbers, known.len())
 }
 
+/// Fewest customers that say what is better than what: the resamples of fewer are all alike, and their intervals too narrow.
+const FEWEST: usize = 20;
+
+/// What is said of figures that so few customers judge; `None` where there are enough.
+pub fn few(customers: usize) -> Option<String> {
+    (customers < FEWEST).then(|| {
+        format!("Only {customers} customers judge this: too few to tell what is better, or whether its probabilities can be believed.")
+    })
+}
+
 fn verdicts(report: &TaskReport, has_event: bool) -> Vec<String> {
+    if let Some(few) = few(report.customers) {
+        return vec![few];
+    }
     let mut said = Vec::new();
     // Rare classes make the mean over classes of a task with many of them a matter of luck.
     let (figure, words) = if has_event { ("macro_f1", "macro-F1") } else { ("accuracy", "accuracy") };

@@ -58,6 +58,8 @@ pub struct Recording {
     /// Share of the customers that were kept, where a [`Sample`] left some out.
     pub sampled: Option<f64>,
     pub counts: Counts,
+    /// Where and why a record was first found to be no interaction.
+    pub first_rejected: Option<String>,
 }
 
 /// How much of the data is kept: whole customers, those with the smallest hashes of their ids and the seed, as many as fit. The choice depends
@@ -87,23 +89,27 @@ pub struct Counts {
     pub labels_already_read: usize,
 }
 
-/// Calls `each` for every line that is a valid interaction, in file order, and returns how many were rejected. A directory stands for the files
-/// under it.
+/// Calls `each` for every line that is a valid interaction, in file order, and returns how many were not, and where and why the first was not. A
+/// directory stands for the files under it.
 ///
 /// # Errors
 /// A file that cannot be read; whatever `each` returns.
-fn read_interactions(paths: &[PathBuf], mut each: impl FnMut(Interaction) -> anyhow::Result<()>) -> anyhow::Result<usize> {
-    let mut rejected = 0;
+fn read_interactions(
+    paths: &[PathBuf],
+    mut each: impl FnMut(Interaction) -> anyhow::Result<()>,
+) -> anyhow::Result<(usize, Option<String>)> {
+    let (mut rejected, mut first) = (0, None);
     for path in expand(paths)? {
-        lines(&path, |_, line| match decode(line, DecodeOptions::default()) {
+        lines(&path, |number, line| match decode(line, DecodeOptions::default()) {
             Ok(Decoded { interaction, .. }) => each(interaction),
-            Err(_) => {
+            Err(reject) => {
                 rejected += 1;
+                first.get_or_insert_with(|| format!("{}:{number}: {}: {}", path.display(), reject.class.name(), reject.message));
                 Ok(())
             }
         })?;
     }
-    Ok(rejected)
+    Ok((rejected, first))
 }
 
 /// Interactions of one batch: of one call of an engine.
@@ -206,11 +212,12 @@ pub fn record(interactions: &[PathBuf], labels: &[PathBuf]) -> anyhow::Result<Re
 /// As [`record`].
 pub fn record_sample(interactions: &[PathBuf], labels: &[PathBuf], sample: Sample) -> anyhow::Result<Recording> {
     let mut reader = Reader::new(sample);
-    let undecodable = read_interactions(interactions, |interaction| {
+    let (undecodable, first) = read_interactions(interactions, |interaction| {
         reader.add(&interaction);
         Ok(())
     })?;
     reader.recording.counts.rejected += undecodable;
+    reader.recording.first_rejected = first;
     reader.finish(labels)
 }
 

@@ -70,8 +70,6 @@ const CATEGORIES: usize = 500;
 const FEWEST: usize = 50;
 /// Days since a customer's last interaction after which another is a return.
 const SILENT: f32 = 1.0;
-/// Standard deviation of the logarithm of a forecast, at the least.
-const LEAST_ERROR: f32 = 0.02;
 
 /// What scores say of snapshots: numbers by the name of the output, and the likeliest need.
 struct Said<'a> {
@@ -247,8 +245,8 @@ impl<'a> Data<'a> {
             value: 0.0,
             purchases: 1.0,
             amount: 1.0,
-            purchases_error: LEAST_ERROR,
-            amount_error: LEAST_ERROR,
+            purchases_error: level::error(&[], 0.0),
+            amount_error: level::error(&[], 0.0),
         });
         (churn || spend.is_some() || enough).then(|| FutureHead {
             horizon_days: self.horizon as u32,
@@ -339,10 +337,11 @@ impl<'a> Data<'a> {
             let factor = |i: usize| level::factor(all[i], all[i + 2], believed);
             (spend.purchases, spend.amount) = (factor(0), factor(1));
             // How far off forecasts were that knew nothing of their time.
+            let span = sums.keys().next().zip(sums.keys().last()).map_or(0.0, |(first, last)| last.days_since(*first));
+            let horizon = snapshots.first().map_or(self.horizon, |s| s.days);
             let error = |i: usize| {
                 let logs: Vec<f64> = sums.values().filter(|s| s[i] > 0.0 && s[i + 2] > 0.0).map(|s| (s[i + 2] / s[i]).ln()).collect();
-                let mean = logs.iter().map(|l| l * l).sum::<f64>() / logs.len().max(1) as f64;
-                (mean.sqrt() as f32).max(LEAST_ERROR)
+                level::error(&logs, span / f64::from(horizon))
             };
             (spend.purchases_error, spend.amount_error) = (error(0), error(1));
         }

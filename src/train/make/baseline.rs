@@ -10,7 +10,7 @@ use crate::train::tfidf::{Document, Exchange, Tfidf};
 /// Penalties that are tried, weakest last; each fit starts from the one before.
 const PENALTIES: [f64; 4] = [0.1, 0.3, 1.0, 3.0];
 /// Of a task with many classes, which a pass takes long for.
-const FEW_PENALTIES: [f64; 2] = [1.0, 10.0];
+const FEW_PENALTIES: [f64; 3] = [3.0, 10.0, 30.0];
 const MANY_CLASSES: usize = 10;
 
 /// The three parts of the data.

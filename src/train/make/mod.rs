@@ -99,14 +99,17 @@ pub fn make(job: &Job, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result
     let sample = Sample { interactions: job.config.max_interactions, seed: job.seed, until: job.until };
     let recording = record_sample(&job.interactions, &job.labels, sample)?;
     let (Some(from), Some(to)) = (recording.from, recording.to) else {
-        let what = format!("there is no valid interaction in the input ({} records rejected)", recording.counts.rejected);
-        return Err(usage(what));
+        let first = recording.first_rejected.map_or(String::new(), |first| format!("; the first: {first}"));
+        let csv = job.interactions.iter().any(|path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")));
+        let hint = if csv { "; plain CSV is read by --import csv" } else { "" };
+        let rejected = recording.counts.rejected;
+        return Err(usage(format!("there is no valid interaction in the input ({rejected} records rejected{first}{hint})")));
     };
     let parent = job.vectors.bundle().or_else(|| job.parent.clone());
     let origin = Origin { from, to, data: lineage::data_hash(&recording), parent };
     let mut notes = Notes::new(&mut progress);
     notes.sampled(&recording, job.config.max_interactions);
-    notes.counts(&recording.counts);
+    notes.counts(&recording);
     let holdout = Holdout::choose(&recording, job.config.holdout, job.config.horizon_days);
     let division = Division::new(&recording, &holdout);
     let parts = Parts { fit: division.views(Part::Fit), calibrate: division.views(Part::Calibrate), judge: division.views(Part::Judge) };

@@ -2,7 +2,7 @@
 
 use super::Progress;
 use crate::cli::{UNSORTED, is_unsorted};
-use crate::train::record::{Counts, Recording};
+use crate::train::record::Recording;
 
 /// Passes notes on to the caller and remembers what was left out.
 pub struct Notes<'a> {
@@ -48,11 +48,18 @@ impl<'a> Notes<'a> {
     }
 
     /// What became of the lines read.
-    pub fn counts(&mut self, counts: &Counts) {
+    pub fn counts(&mut self, recording: &Recording) {
+        let counts = &recording.counts;
         self.say(format!(
             "{} interactions, {} labels; {} rejected, {} duplicates",
             counts.interactions, counts.labels, counts.rejected, counts.duplicates
         ));
+        if let Some(first) = &recording.first_rejected {
+            self.say(format!("first rejected, {first}"));
+        }
+        if counts.rejected > counts.interactions {
+            self.left_out(format!("most of the records: {} of {} were rejected", counts.rejected, counts.rejected + counts.interactions));
+        }
         if is_unsorted(counts.late, counts.interactions + counts.rejected) {
             self.say(format!("{} interactions were late: {UNSORTED}", counts.late));
         }

@@ -8,6 +8,7 @@ use super::plot::{Axes, Line, bars, lines};
 use super::task::{self, curve, matrix, unit};
 use crate::train::bootstrap::Interval;
 use crate::train::future::judge::{ChurnQuality, ChurnReport, Decile, FutureReport, NeedQuality, NeedReport, SpendQuality, SpendReport};
+use crate::train::judge::few;
 use crate::train::metrics::Bin;
 use crate::train::slices::By;
 
@@ -40,6 +41,7 @@ fn churn(c: &ChurnReport) -> anyhow::Result<String> {
         c.baselines.iter().map(|(name, theirs)| (*name, c.quality.log_loss - theirs.log_loss, c.curves.differences.get(name)));
     said.extend(loss.beside("log_loss", differences));
     said.push(believed(c.quality.ece, c.curves.ece_limit));
+    let said = unless_few(c.customers, said);
     let mut html = format!(
         "<section>\n<h2>churn</h2>\n{}<p>Of {} looks at customers {} % were followed by {} days without them; {} % were expected.</p>\n",
         verdicts(&said),
@@ -88,6 +90,10 @@ fn churn(c: &ChurnReport) -> anyhow::Result<String> {
     Ok(html)
 }
 
+fn unless_few(customers: usize, said: Vec<(Mark, String)>) -> Vec<(Mark, String)> {
+    few(customers).map_or(said, |few| vec![(Mark::Level, few)])
+}
+
 fn believed(ece: f64, limit: f64) -> (Mark, String) {
     match ece <= limit {
         true => (Mark::Good, format!("Its probabilities can be believed: calibration error {ece:.3}, at most {limit:.3}.")),
@@ -114,6 +120,7 @@ fn spend(s: &SpendReport) -> anyhow::Result<String> {
     let mut said = purchases.beside("rmse_purchases", differences(|q| q.rmse_purchases));
     said.extend(deviance.beside("deviance_purchases", differences(|q| q.deviance_purchases)));
     said.extend(amount.beside("rmse_amount", differences(|q| q.rmse_amount)));
+    let said = unless_few(s.customers, said);
     let mut html = format!(
         "<section>\n<h2>spend</h2>\n{}<p>Sums over the customers of one time, the mean of the times that were looked at ({} looks at customers in all), {} days ahead; the \
          interval holds four times out of five. Half of the customers who are set aside calibrate and the other half judges, at the same times: how a period \
@@ -235,6 +242,7 @@ fn next_need(n: &NeedReport) -> anyhow::Result<String> {
         n.baselines.iter().map(|(name, theirs)| (*name, n.quality.recall_at_5 - theirs.recall_at_5, n.sure.differences.get(name)));
     let mut said = recall.beside("recall_at_5", differences);
     said.push(believed(n.ece, n.ece_limit));
+    let said = unless_few(n.customers, said);
     let mut html = format!(
         "<section>\n<h2>next need</h2>\n{}<p>Of {} looks at customers who wanted something afterwards:</p>\n",
         verdicts(&said),

@@ -11,7 +11,7 @@ fn mark(verdict: &str) -> Mark {
     let starts = |what: &[&str]| what.iter().any(|start| verdict.starts_with(start));
     if starts(&["The network beats", "Its probabilities can"]) {
         Mark::Good
-    } else if starts(&["The network does not beat"]) {
+    } else if starts(&["The network does not beat", "Only "]) {
         Mark::Level
     } else {
         Mark::Bad

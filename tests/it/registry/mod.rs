@@ -63,9 +63,13 @@ impl Desk {
 
     /// `rapport` in the desk's folder, where its rapport.toml lies.
     fn run(&self, arguments: &[&str]) -> Finished {
+        self.run_within(arguments, SOON)
+    }
+
+    fn run_within(&self, arguments: &[&str], timeout: Duration) -> Finished {
         let mut command = Command::new(RAPPORT);
         command.args(arguments).current_dir(self.dir.path()).env("RUST_BACKTRACE", "1");
-        Process::spawn(&unique("rapport"), command, self.dir.path()).wait(SOON)
+        Process::spawn(&unique("rapport"), command, self.dir.path()).wait(timeout)
     }
 
     fn done(&self, arguments: &[&str]) -> String {

@@ -10,7 +10,6 @@ use rapport::model::{Manifest, SpendHead};
 
 use super::{Desk, rewrite};
 use crate::bundle;
-use crate::process::rapport;
 
 /// Fifty customers who buy food every fourth day, from the first of March 2026 on; the test bundles are trained on January.
 fn purchases(days: i64) -> String {
@@ -184,7 +183,7 @@ fn a_sample_judges_and_says_so() {
 fn retrains_of_equal_skill_take_each_others_place_and_a_hasty_one_takes_none() {
     let desk = Desk::new();
     let done = |arguments: &[&str]| {
-        let finished = rapport(desk.dir.path(), arguments, Duration::from_secs(240));
+        let finished = desk.run_within(arguments, Duration::from_secs(240));
         assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
     };
     let size = ["--interactions", "12000", "--customers", "800", "--seed", "4"];

@@ -15,6 +15,7 @@ use crate::train::tabular::TABULAR;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChurnReport {
     pub n: usize,
+    pub customers: usize,
     pub horizon_days: u32,
     /// Share of the customers who did not come back, and its mean prediction.
     pub share: f64,
@@ -106,6 +107,7 @@ pub fn churn(rows: &[Row], (baselines, levels): (&Baselines, &Levels), days: u32
     let (curves, slices) = curves(&judged, &own, &all, &paired, names);
     Some(ChurnReport {
         n: own.len(),
+        customers: numbers(judged.iter().map(|j| j.who.customer)).1,
         horizon_days: days,
         share: own.iter().filter(|e| e.1).count() as f64 / n,
         predicted: own.iter().map(|e| e.0).sum::<f64>() / n,

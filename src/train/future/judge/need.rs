@@ -15,6 +15,7 @@ use crate::train::slices::{Names, SO_FAR, parts};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NeedReport {
     pub n: usize,
+    pub customers: usize,
     #[serde(flatten)]
     pub quality: NeedQuality,
     /// Expected calibration error of the likeliest category, ten bins of equal mass, and what it may be.
@@ -120,6 +121,7 @@ pub fn next_need(rows: &[Row], baselines: &Baselines, names: &Names) -> Option<N
     });
     Some(NeedReport {
         n: own.len(),
+        customers: count,
         quality: whole,
         ece: expected_calibration_error(&said, 10),
         ece_limit: calibration_limit(&said.iter().zip(&customers).map(|((p, _), c)| (*p, Some(*c))).collect::<Vec<_>>(), SEED),

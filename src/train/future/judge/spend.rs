@@ -15,6 +15,7 @@ use crate::train::slices::{Names, SO_FAR, parts};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SpendReport {
     pub n: usize,
+    pub customers: usize,
     pub horizon_days: u32,
     #[serde(flatten)]
     pub quality: SpendQuality,
@@ -220,10 +221,12 @@ pub fn spend(
     let slices = slices.collect();
     let totals = |of: fn(&Row) -> Option<Outcome>| {
         let all = || own.iter().filter_map(|(r, _)| of(r));
-        Totals { purchases: all().map(|o| f64::from(o.purchases)).sum(), amount: all().map(|o| o.amount).sum() }
+        // The sum of nothing is −0.
+        Totals { purchases: all().map(|o| f64::from(o.purchases)).sum::<f64>() + 0.0, amount: all().map(|o| o.amount).sum::<f64>() + 0.0 }
     };
     Some(SpendReport {
         n: own.len(),
+        customers: count,
         horizon_days: days,
         quality: quality(all(&mine, &mut (0..own.len()))),
         expected,
