@@ -9,9 +9,8 @@ use crate::train::tfidf::{Document, Exchange, Tfidf};
 
 /// Penalties that are tried, weakest last; each fit starts from the one before.
 const PENALTIES: [f64; 4] = [0.1, 0.3, 1.0, 3.0];
-/// Of a task with many classes, which a pass takes long for.
-const FEW_PENALTIES: [f64; 3] = [3.0, 10.0, 30.0];
-const MANY_CLASSES: usize = 10;
+/// Of a class task: what is said tells more of it than of satisfaction, and a pass through many classes takes long.
+const CLASS_PENALTIES: [f64; 3] = [3.0, 10.0, 30.0];
 
 /// The three parts of the data.
 pub struct Parts<'a> {
@@ -36,13 +35,14 @@ pub fn fit(parts: &Parts<'_>, classes: usize, event: Option<usize>, class: impl 
     if fit.0.is_empty() {
         return None;
     }
-    let penalties = if classes > MANY_CLASSES { FEW_PENALTIES.as_slice() } else { PENALTIES.as_slice() };
-    let mut best: Option<(f64, Tfidf)> = None;
+    let penalties = if event.is_some() { PENALTIES.as_slice() } else { CLASS_PENALTIES.as_slice() };
+    // The figure that counts, and where that is equal, as it often is of few labels, the log-loss.
+    let mut best: Option<((f64, f64), Tfidf)> = None;
     let mut last: Option<Tfidf> = None;
     for &c in penalties {
         let model = Tfidf::fit(&fit.0, &fit.1, classes, c, last.as_ref());
         let q = quality(&probabilities(&model, &calibrate.0), &calibrate.1, event);
-        let good = if classes > MANY_CLASSES { q.accuracy } else { q.macro_f1 };
+        let good = (if event.is_some() { q.macro_f1 } else { q.accuracy }, -q.log_loss);
         if best.as_ref().is_none_or(|b| good > b.0) {
             best = Some((good, model.clone()));
         }
